@@ -1,0 +1,60 @@
+"""Errors a person can read: what happened, what is safe, what to do."""
+
+from __future__ import annotations
+
+
+class WinnowError(Exception):
+    """Base of every error shown to a person.
+
+    `title` is one sentence saying what happened; `advice` says what is safe and what to do next;
+    `details` may carry the raw text of a library for those who ask for it.
+    """
+
+    def __init__(self, title: str, advice: str = "", details: str = "") -> None:
+        super().__init__(title)
+        self.title = title
+        self.advice = advice
+        self.details = details
+
+    def __str__(self) -> str:
+        return f"{self.title} {self.advice}".strip()
+
+
+class WorkspaceBusy(WinnowError):
+    """Another process owns the workspace file; `pid` is that process, 0 when unknown."""
+
+    def __init__(self, title: str, advice: str = "", details: str = "", pid: int = 0) -> None:
+        super().__init__(title, advice, details)
+        self.pid = pid
+
+
+class WorkspaceDamaged(WinnowError):
+    """The workspace file or its write-ahead log cannot be read."""
+
+
+class IntakeError(WinnowError):
+    """A file cannot be loaded as asked."""
+
+
+class TaskError(WinnowError):
+    """A task document is not valid; `line` is 1-based, 0 when the whole document is meant."""
+
+    def __init__(self, title: str, advice: str = "", details: str = "", line: int = 0) -> None:
+        super().__init__(title, advice, details)
+        self.line = line
+
+
+class RunError(WinnowError):
+    """A run cannot be planned, started or continued."""
+
+
+class ModelError(WinnowError):
+    """A model cannot be loaded or does not do what is asked."""
+
+
+class EngineError(WinnowError):
+    """The engine process cannot be started or reached."""
+
+
+class ExportError(WinnowError):
+    """Labels cannot be written as asked."""

@@ -1,0 +1,68 @@
+"""The tables of a workspace, one numbered step after the other. A step that was released is never edited.
+
+All steps missing in a file run in one transaction when it is opened. No secondary indexes and no primary
+keys: every table is appended to, and duplicates are kept out by the statements that write.
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+MIGRATIONS: tuple[str, ...] = (
+    # 1: rows come in, tasks say what labels mean, runs and people label, calibrators correct
+    """
+    create table imports (
+        id varchar, source varchar, format varchar, encoding varchar, mapping varchar,
+        bytes bigint, lines bigint, added bigint, repeated bigint, rejected bigint,
+        started_at timestamptz, finished_at timestamptz
+    );
+    create table rejects (import_id varchar, line bigint, reason varchar, content varchar);
+    create table rows (
+        row_no bigint, id varchar, text varchar, domain varchar, external_id varchar, import_id varchar
+    );
+    create table repeats (row_id varchar, import_id varchar, times bigint);
+    create table gold (row_id varchar, dimension varchar, label varchar, import_id varchar);
+    create table tasks (id varchar, name varchar, title varchar, document varchar, saved_at timestamptz);
+    create table prompts (id varchar, task_id varchar, document varchar, saved_at timestamptz);
+    create table runs (
+        id varchar, task_id varchar, task_name varchar, prompt_id varchar,
+        model_name varchar, model_digest varchar, spec varchar, created_at timestamptz
+    );
+    create table run_rows (run_id varchar, row_id varchar);
+    create table facts (
+        author varchar, seq bigint, run_id varchar, row_id varchar, dimension varchar, labeler varchar,
+        slot integer, kind varchar, label varchar, logprobs double[], confidence double,
+        model_digest varchar, prompt_id varchar, node varchar, claim varchar, epoch bigint, seconds double,
+        prompt_tokens integer, completion_tokens integer, warnings varchar[], error varchar, made_at timestamptz
+    );
+    create table decisions (
+        session varchar, seq bigint, run_id varchar, task_name varchar, row_id varchar, dimension varchar,
+        action varchar, label varchar, reviewer varchar, seconds double, comment varchar, blind boolean,
+        shown varchar, undoes bigint, decided_at timestamptz, saved_at timestamptz
+    );
+    create table calibrators (
+        id varchar, run_id varchar, dimension varchar, method varchar, parameters varchar, evidence varchar,
+        fitted_at timestamptz
+    );
+    create table nodes (id varchar, name varchar, seen_at timestamptz);
+    create table events (kind varchar, subject varchar, data varchar, happened_at timestamptz);
+    """,
+)
+
+
+def migrate(con: duckdb.DuckDBPyConnection) -> int:
+    """Bring the file to the newest layout; returns how many steps ran. Raises ValueError if it is newer than us."""
+    con.execute("create table if not exists migrations (step integer, applied_at timestamptz)")
+    row = con.execute("select coalesce(max(step), 0) from migrations").fetchone()
+    done = int(row[0]) if row else 0
+    if done > len(MIGRATIONS):
+        raise ValueError(f"layout {done} is newer than {len(MIGRATIONS)}")
+    if done == len(MIGRATIONS):
+        return 0
+    con.execute("begin")
+    for step, sql in enumerate(MIGRATIONS[done:], start=done + 1):
+        con.execute(sql)
+        con.execute("insert into migrations values (?, now())", [step])
+    con.execute("commit")
+    con.execute("checkpoint")
+    return len(MIGRATIONS) - done
