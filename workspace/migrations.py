@@ -51,7 +51,7 @@ MIGRATIONS: tuple[str, ...] = (
 
 
 def migrate(con: duckdb.DuckDBPyConnection) -> int:
-    """Bring the file to the newest layout; returns how many steps ran. Raises ValueError if it is newer than us."""
+    """Bring the file to the newest layout; returns the number of steps run. Raises ValueError if it is newer."""
     con.execute("create table if not exists migrations (step integer, applied_at timestamptz)")
     row = con.execute("select coalesce(max(step), 0) from migrations").fetchone()
     done = int(row[0]) if row else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -197,7 +198,7 @@ def _in_words(kind: str, message: str, path: Sequence[str | int]) -> str:
 
 def _where(path: Sequence[str | int]) -> str:
     singular = {"dimensions": "dimension", "labels": "label", "rules": "rule"}
-    pairs = zip(path, path[1:], strict=False)
+    pairs = itertools.pairwise(path)
     words = [f"{singular.get(str(key), key)} {index + 1}" for key, index in pairs if isinstance(index, int)]
     return ", ".join(words) + ": " if words else ""
 
