@@ -28,7 +28,7 @@ MIGRATIONS: tuple[str, ...] = (
         id varchar, task_id varchar, task_name varchar, prompt_id varchar,
         model_name varchar, model_digest varchar, spec varchar, created_at timestamptz
     );
-    create table run_rows (run_id varchar, row_id varchar);
+    create table run_rows (run_id varchar, number bigint, row_id varchar);
     create table facts (
         author varchar, seq bigint, run_id varchar, row_id varchar, dimension varchar, labeler varchar,
         slot integer, kind varchar, label varchar, logprobs double[], confidence double,
@@ -38,7 +38,7 @@ MIGRATIONS: tuple[str, ...] = (
     create table decisions (
         session varchar, seq bigint, run_id varchar, task_name varchar, row_id varchar, dimension varchar,
         action varchar, label varchar, reviewer varchar, seconds double, comment varchar, blind boolean,
-        shown varchar, undoes bigint, decided_at timestamptz, saved_at timestamptz
+        shown varchar, undoes bigint, undoes_session varchar, decided_at timestamptz, saved_at timestamptz
     );
     create table calibrators (
         id varchar, run_id varchar, dimension varchar, method varchar, parameters varchar, evidence varchar,
