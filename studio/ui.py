@@ -1,0 +1,131 @@
+"""Small things every page draws the same way: empty states, errors, links to pages, the workspace card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from studio.words import number, percent
+from workspace.errors import WinnowError
+
+ROOT = Path(__file__).resolve().parent.parent
+STATIC = Path(__file__).resolve().parent / "static"
+LOGO = str(STATIC / "logo.svg")
+MARK = str(STATIC / "mark.svg")
+ICON = str(STATIC / "icon.png")
+
+
+def page(name: str) -> Path:
+    """The file of a page, as st.page_link and st.switch_page want it."""
+    return ROOT / "pages" / f"{name}.py"
+
+
+def heading(title: str, facts: str) -> None:
+    """The top of every page: what it is, and one line of facts under it."""
+    st.title(title, anchor=False)
+    st.caption(facts)
+
+
+def section(title: str) -> None:
+    """A heading inside a page."""
+    st.subheader(title, anchor=False)
+
+
+@contextmanager
+def empty_state(icon: str, title: str, sentence: str, *, key: str) -> Iterator[None]:
+    """A card that says what is missing and, inside the block, offers the one way to get it.
+
+    `icon` is a Material symbol name such as "table_rows".
+    """
+    with st.container(border=True, horizontal_alignment="center", gap="small", key=key):
+        st.space("medium")
+        st.markdown(f"### :primary[:material/{icon}:]", text_alignment="center")
+        st.subheader(title, anchor=False, text_alignment="center")
+        st.caption(sentence, text_alignment="center")
+        yield
+        st.space("medium")
+
+
+def show_error(error: WinnowError) -> None:
+    """What happened, what is safe and what to do; the raw text of a library only for those who ask."""
+    body = f"**{error.title}**" + (f"  \n{error.advice}" if error.advice else "")
+    st.error(body, icon=":material/error:")
+    if error.details:
+        with st.expander("Details"):
+            st.code(error.details, language=None, wrap_lines=True)
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Errors meant for people become a box on the page; the rest of the block is skipped."""
+    try:
+        yield
+    except WinnowError as error:
+        show_error(error)
+
+
+def tile(
+    label: str, value: str, *, to: str, link: str, help: str = "", query: dict[str, str] | None = None
+) -> None:
+    """A number with the link to the rows behind it. Call it inside `st.grid`."""
+    with st.container(border=True, height="stretch", gap="xsmall", key=f"tile_{label.lower().replace(' ', '_')}"):
+        st.metric(label, value, help=help or None)
+        st.page_link(
+            page(to), label=link, icon=":material/arrow_forward:", icon_position="right", query_params=query
+        )
+
+
+def workspace_card(name: str, labeled: int, rows: int) -> None:
+    """The workspace and how far it is, for the bottom of the sidebar."""
+    with st.container(border=True, gap="xsmall", key="workspace_card"):
+        st.caption(f":material/database: {name}")
+        if rows:
+            st.progress(min(labeled / rows, 1.0), text=f"{number(labeled)} of {number(rows)} labeled")
+        else:
+            st.markdown("No rows yet")
+
+
+def share_bars(shares: Sequence[tuple[str, int]], *, key: str) -> None:
+    """Label shares as horizontal bars, largest first as given, with counts and percentages written beside them."""
+    total = sum(count for _, count in shares) or 1
+    frame = pd.DataFrame(
+        [
+            {
+                "label": name,
+                "rows": count,
+                "share": count / total,
+                "text": f"{number(count)}  ({percent(count / total)})",
+            }
+            for name, count in shares
+        ]
+    )
+    base = alt.Chart(frame).encode(
+        y=alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=180, ticks=False, domain=False)),
+        x=alt.X("rows:Q", title=None, axis=None, scale=alt.Scale(padding=40, nice=False, domainMin=0)),
+        tooltip=[
+            alt.Tooltip("label:N", title="Label"),
+            alt.Tooltip("rows:Q", title="Rows", format=","),
+            alt.Tooltip("share:Q", title="Share", format=".1%"),
+        ],
+    )
+    chart = base.mark_bar(cornerRadiusEnd=4, height={"band": 0.62}) + base.mark_text(align="left", dx=8).encode(
+        text="text:N"
+    )
+    st.altair_chart(
+        chart.properties(height=max(len(frame) * 38, 76)),
+        key=key,
+        alt="Rows per label: " + ", ".join(f"{name} {count}" for name, count in shares),
+    )
+
+
+def table(
+    rows: Sequence[dict[str, Any]], *, key: str, alt_text: str, columns: dict[str, Any] | None = None
+) -> None:
+    """Rows as a table without an index. Meant for one page of rows, never for all of them."""
+    st.dataframe(pd.DataFrame(rows), hide_index=True, key=key, alt=alt_text, column_config=columns or {})
