@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -97,6 +98,11 @@ def _rollback(con: Connection) -> None:
         con.execute("rollback")
     except duckdb.Error:
         return
+
+
+def moment(microseconds: int) -> datetime:
+    """The UTC time `epoch_us(column)` stands for; DuckDB itself needs one more library to hand out time zones."""
+    return datetime.fromtimestamp(microseconds / 1e6, UTC)
 
 
 def open_store(path: Path, *, create: bool = True) -> Store:

@@ -1,0 +1,83 @@
+"""Calibrators of a run: kept one after the other, the newest one is in force."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from workspace.ids import content_id
+from workspace.store import Connection, Store, moment
+
+NONE = "none"  # the method that takes the calibrator before it out of force
+
+
+class Calibrator(msgspec.Struct, frozen=True):
+    """What corrects a run's probabilities for one dimension, and the evidence it was fitted on."""
+
+    id: str
+    run_id: str
+    dimension: str
+    method: str
+    parameters: dict[str, Any]
+    evidence: dict[str, Any]
+    fitted_at: datetime
+
+    @property
+    def temperature(self) -> float:
+        """The temperature to divide log-probabilities by; 1 changes nothing."""
+        value = self.parameters.get("temperature", 1.0)
+        return float(value)
+
+
+def save(
+    store: Store,
+    run_id: str,
+    dimension: str,
+    method: str,
+    parameters: Mapping[str, Any],
+    evidence: Mapping[str, Any],
+) -> Calibrator:
+    """Put a calibrator into force. Parameters and evidence are anything JSON can say."""
+    texts = [json.dumps(dict(value), sort_keys=True) for value in (parameters, evidence)]
+
+    def work(con: Connection) -> Calibrator:
+        row = con.execute("select count(*) from calibrators").fetchone()
+        place = str(row[0] if row else 0)
+        id = content_id(["calibrator", run_id, dimension, method, *texts, place])
+        con.execute(
+            "insert into calibrators values (?, ?, ?, ?, ?, ?, now())", [id, run_id, dimension, method, *texts]
+        )
+        found = newest(con, run_id, dimension)
+        assert found is not None  # inserted above, in this transaction
+        return found
+
+    return store.write(work)
+
+
+def active(store: Store, run_id: str, dimension: str) -> Calibrator | None:
+    """The calibrator in force, or None."""
+    with store.read() as con:
+        found = newest(con, run_id, dimension)
+    return None if found is None or found.method == NONE else found
+
+
+def clear(store: Store, run_id: str, dimension: str) -> None:
+    """Show probabilities uncalibrated again; the calibrators before stay on record."""
+    save(store, run_id, dimension, NONE, {}, {})
+
+
+def newest(con: Connection, run_id: str, dimension: str) -> Calibrator | None:
+    """The newest entry, method 'none' included; for those who already hold a cursor."""
+    row = con.execute(
+        """select id, method, parameters, evidence, epoch_us(fitted_at) from calibrators
+           where run_id = ? and dimension = ? order by fitted_at desc, rowid desc limit 1""",
+        [run_id, dimension],
+    ).fetchone()
+    if row is None:
+        return None
+    parameters, evidence = json.loads(row[2]), json.loads(row[3])
+    return Calibrator(row[0], run_id, dimension, row[1], parameters, evidence, moment(row[4]))

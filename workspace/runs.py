@@ -1,0 +1,230 @@
+"""Runs: a task asked of a model with a prompt, the rows planned into it, and the facts that came back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import Literal
+
+import msgspec
+import pyarrow as pa
+
+from workspace.errors import RunError
+from workspace.facts import Fact, RunSpec
+from workspace.rows import scalar
+from workspace.store import Connection, Store, moment
+
+Sample = Literal["first", "random"]
+
+
+class RunRecord(msgspec.Struct, frozen=True):
+    """A run as lists show it.
+
+    `labeled_rows` have a label in every dimension, `failed_rows` an error in at least one of the answered
+    ones; rows the engine has not come to are `rows - labeled_rows - failed_rows`.
+    """
+
+    id: str
+    task_id: str
+    task_name: str
+    task_title: str
+    model_name: str
+    created_at: datetime
+    rows: int
+    labeled_rows: int
+    failed_rows: int
+
+
+def save_prompt(store: Store, prompt_id: str, task_id: str, document: str) -> None:
+    """Keep the document a prompt id stands for. Keeping it again changes nothing."""
+    store.write(
+        lambda con: con.execute(
+            "insert into prompts select $1, $2, $3, now() where not exists (from prompts where id = $1)",
+            [prompt_id, task_id, document],
+        ).fetchall()
+    )
+
+
+def create(store: Store, spec: RunSpec, created_at: datetime | None = None) -> None:
+    """Keep the specification of a run. Creating it again changes nothing."""
+    document = msgspec.json.encode(spec).decode()
+    created = created_at or datetime.now(UTC)
+    values = [spec.run_id, spec.task_id, spec.task_name, spec.prompt_id, spec.model.name, spec.model.digest]
+    store.write(
+        lambda con: con.execute(
+            """insert into runs select $1, $2, $3, $4, $5, $6, $7, $8
+               where not exists (from runs where id = $1)""",
+            [*values, document, created],
+        ).fetchall()
+    )
+
+
+def spec(store: Store, run_id: str) -> RunSpec:
+    """What a run asks of whom. Raises RunError when there is no such run."""
+    with store.read() as con:
+        return read_spec(con, run_id)
+
+
+def read_spec(con: Connection, run_id: str) -> RunSpec:
+    """As `spec`, for those who already hold a cursor."""
+    row = con.execute("select spec from runs where id = ?", [run_id]).fetchone()
+    if row is None:
+        raise RunError("This workspace has no such run.", "Choose one of its runs, or start a new one.")
+    return msgspec.json.decode(row[0], type=RunSpec)
+
+
+def plan(
+    store: Store, run_id: str, *, limit: int | None, sample: Sample = "first", domain: str | None = None
+) -> int:
+    """Let a run grow to `limit` rows, all rows for None; returns how many are new.
+
+    Rows of the run already there count towards the limit (those of `domain`, when one is named), so the same
+    call twice adds nothing. "first" takes rows in loading order. "random" takes the smallest ids: an id is a
+    SHA-256 of the text, so that is an unbiased sample, the same on every machine. Rows never leave a run.
+    """
+    order = "row_no" if sample == "first" else "id"
+
+    def work(con: Connection) -> int:
+        read_spec(con, run_id)
+        planned = scalar(con, "select count(*) from run_rows where run_id = ?", [run_id])
+        within = planned
+        if domain is not None:
+            within = scalar(
+                con,
+                """select count(*) from run_rows p join rows r on r.id = p.row_id
+                   where p.run_id = ? and r.domain = ?""",
+                [run_id, domain],
+            )
+        missing = None if limit is None else limit - within
+        if missing is not None and missing <= 0:
+            return 0
+        con.execute(
+            f"""insert into run_rows
+                select $run, $planned + row_number() over (order by {order}) - 1, id from (
+                    select id, row_no from rows
+                    where ($domain is null or domain = $domain)
+                      and id not in (select row_id from run_rows where run_id = $run)
+                    order by {order} limit $missing
+                ) order by 2""",
+            {
+                "run": run_id,
+                "planned": planned,
+                "domain": domain,
+                "missing": 2**62 if missing is None else missing,
+            },
+        )
+        return scalar(con, "select count(*) from run_rows where run_id = ?", [run_id]) - planned
+
+    return store.write(work)
+
+
+def planned(store: Store, run_id: str, after: int = 0, limit: int = 10_000) -> list[tuple[str, str]]:
+    """(row id, text) of the run's rows number `after` and following, at most `limit`, in the order of planning."""
+    with store.read() as con:
+        return con.execute(
+            """with part as materialized (
+                   select number, row_id from run_rows
+                   where run_id = $1 and number >= $2 and number < $2 + $3
+               )
+               select p.row_id, r.text from part p join rows r on r.id = p.row_id order by p.number""",
+            [run_id, after, limit],
+        ).fetchall()
+
+
+def list_runs(store: Store) -> list[RunRecord]:
+    """All runs, newest first."""
+    with store.read() as con:
+        found = con.execute(
+            """
+            with answered as (
+                select run_id, row_id, dimension, bool_or(kind = 'label') as labeled
+                from facts group by run_id, row_id, dimension
+            ), per_row as (
+                select run_id, row_id, count(*) as answers, count_if(labeled) as labels
+                from answered group by run_id, row_id
+            ), per_run as (
+                select p.run_id,
+                    count_if(p.labels >= r.dimensions) as labeled,
+                    count_if(p.answers >= r.dimensions and p.labels < p.answers) as failed
+                from per_row p join (
+                    select id, json_array_length(spec, '$.dimensions') as dimensions from runs
+                ) r on r.id = p.run_id group by p.run_id
+            )
+            select r.id, r.task_id, r.task_name,
+                   coalesce((select any_value(title) from tasks t where t.id = r.task_id), r.task_name),
+                   r.model_name, epoch_us(r.created_at),
+                   (select count(*) from run_rows p where p.run_id = r.id),
+                   coalesce(a.labeled, 0), coalesce(a.failed, 0)
+            from runs r left join per_run a on a.run_id = r.id
+            order by r.created_at desc, r.rowid desc
+            """
+        ).fetchall()
+    return [
+        RunRecord(row[0], row[1], row[2], row[3], row[4], moment(row[5]), row[6], row[7], row[8]) for row in found
+    ]
+
+
+def next_seq(store: Store, author: str) -> int:
+    """The first sequence number of an author's log that is not here yet."""
+    with store.read() as con:
+        return _next_seq(con, author)
+
+
+def ingest(store: Store, facts: Sequence[Fact]) -> int:
+    """Add facts, each (author, seq) at most once; returns how many were new.
+
+    They may come in any order and overlap what is here. Each author's log must continue without a gap:
+    otherwise RunError is raised and none of them is kept.
+    """
+    ordered = sorted(facts, key=lambda fact: (fact.author, fact.seq))
+    if not ordered:
+        return 0
+
+    def work(con: Connection) -> int:
+        fresh: list[Fact] = []
+        for author, log in groupby(ordered, key=lambda fact: fact.author):
+            expected = _next_seq(con, author)
+            for fact in log:
+                if fact.seq > expected:
+                    raise RunError(
+                        f"Labels {expected} to {fact.seq - 1} of {author} are missing.",
+                        "Nothing was added; fetch them again from the first missing one.",
+                    )
+                if fact.seq == expected:
+                    fresh.append(fact)
+                    expected += 1
+        if fresh:
+            con.register("incoming_facts", _columns(fresh))
+            try:
+                con.execute("insert into facts by name select * from incoming_facts")
+            finally:
+                con.unregister("incoming_facts")
+        return len(fresh)
+
+    return store.write(work)
+
+
+def _next_seq(con: Connection, author: str) -> int:
+    return scalar(con, "select coalesce(max(seq), -1) + 1 from facts where author = ?", [author])
+
+
+_TYPES: dict[str, pa.DataType] = {
+    "seq": pa.int64(),
+    "slot": pa.int32(),
+    "logprobs": pa.list_(pa.float64()),
+    "confidence": pa.float64(),
+    "epoch": pa.int64(),
+    "seconds": pa.float64(),
+    "prompt_tokens": pa.int32(),
+    "completion_tokens": pa.int32(),
+    "warnings": pa.list_(pa.string()),
+    "made_at": pa.timestamp("us", tz="UTC"),
+}
+
+
+def _columns(facts: Sequence[Fact]) -> pa.Table:
+    names = Fact.__struct_fields__
+    columns = dict(zip(names, zip(*map(msgspec.structs.astuple, facts), strict=True), strict=True))
+    columns["made_at"] = tuple(round(made * 1_000_000) for made in columns["made_at"])
+    return pa.table({name: pa.array(columns[name], type=_TYPES.get(name, pa.string())) for name in names})
