@@ -1,0 +1,52 @@
+"""The frame around every page: name, navigation, and what to do when the workspace cannot be opened."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from studio import runtime, ui
+from workspace.errors import WinnowError, WorkspaceDamaged
+
+PAGES = {
+    "": [("home", "Home", "home")],
+    "Label": [
+        ("data", "Data", "table_rows"),
+        ("task", "Task", "sell"),
+        ("label", "Label", "play_circle"),
+        ("review", "Review", "rate_review"),
+    ],
+    "Trust": [("calibration", "Calibration", "monitoring"), ("export", "Export", "download")],
+}
+
+# The icon is a file of ours: a page's own Material icon would be fetched from the internet.
+st.set_page_config(
+    page_title="Winnow",
+    page_icon=str(ui.ICON),
+    layout="wide",
+    initial_sidebar_state="locked",
+)
+st.logo(str(ui.LOGO), size="large")
+
+try:
+    runtime.current()
+except WorkspaceDamaged:
+    st.navigation([st.Page(ui.page("recovery"), title="Recovery")], position="hidden").run()
+    st.stop()
+except WinnowError as error:
+    st.title("The workspace is not open")
+    st.error(str(error))
+    st.button("Try again", icon=":material/refresh:", type="primary")
+    st.stop()
+
+navigation = st.navigation(
+    {
+        section: [
+            st.Page(ui.page(name), title=title, icon=f":material/{icon}:", default=name == "home")
+            for name, title, icon in pages
+            if ui.page(name).exists()
+        ]
+        for section, pages in PAGES.items()
+        if any(ui.page(name).exists() for name, _, _ in pages)
+    }
+)
+navigation.run()

@@ -1,0 +1,224 @@
+"""The one studio of this process: an open workspace, its engine, and the verbs people and programs use.
+
+Streamlit runs a page again at every click and forgets everything else, so what must last lives here: in a plain
+module, reachable from pages and API routes alike, opened at the first use.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from studio.jobs import Job, Jobs
+from studio.link import EngineLink, Ensure, _ensure
+from workspace import runs, tasks
+from workspace.errors import RunError, WinnowError
+from workspace.facts import RunProgress, RunSpec
+from workspace.facts import run_id as id_of_run
+from workspace.store import Store, open_store
+from workspace.task import LABELED_KINDS, Task
+
+if TYPE_CHECKING:
+    from workspace import exports, intake
+
+VARIABLE = "WINNOW_WORKSPACE"
+DEFAULT = "winnow.duckdb"
+
+
+def workspace_path() -> Path:
+    """The workspace file this process works on: WINNOW_WORKSPACE, else winnow.duckdb in the current folder."""
+    return Path(os.environ.get(VARIABLE) or DEFAULT).expanduser().absolute()
+
+
+def state_folder(workspace: Path) -> Path:
+    """Where the engine's ledger, keys and logs of a workspace lie: beside the file, readable by its owner only."""
+    return workspace.with_name(workspace.name.removesuffix(".duckdb") + ".engine")
+
+
+class Studio:
+    """An open workspace with everything around it. Use `current()`; construct one yourself in tests."""
+
+    def __init__(self, store: Store, *, ensure: Ensure = _ensure) -> None:
+        self.store = store
+        self.path = store.path
+        self.state_dir = state_folder(store.path)
+        self.jobs = Jobs()
+        self._link = EngineLink(store, self.state_dir, ensure)
+        self._closed = False
+        self._link.start()
+
+    def progress(self) -> dict[str, RunProgress]:
+        """Where each run stands that was touched since the workspace was opened or is unfinished."""
+        return self._link.progress
+
+    @property
+    def engine_error(self) -> WinnowError | None:
+        """What keeps the engine from working right now; None when nothing does."""
+        return self._link.error
+
+    @property
+    def engine_pid(self) -> int:
+        """Process id of the engine, 0 while none is needed."""
+        return self._link.engine_pid
+
+    def start_run(
+        self,
+        task_id: str,
+        model: str,
+        limit: int | None = None,
+        sample: Literal["first", "random"] = "first",
+        domain: str | None = None,
+        instructions: Mapping[str, str] | None = None,
+    ) -> str:
+        """Plan rows into the run of this task, prompt and model, and let it run; returns its id at once.
+
+        `limit` counts the rows of the run in total, so the same call twice changes nothing and a larger limit
+        continues the same run. Raises RunError or ModelError; then nothing was started.
+        """
+        from engine.prompt import prompt_for
+
+        from engine.models import catalog
+
+        saved = tasks.get(self.store, task_id)
+        _check_labelable(saved.task)
+        spec_of_model = catalog.resolve(model)
+        prompt = prompt_for(saved.task, instructions=instructions)
+        runs.save_prompt(self.store, prompt.id, task_id, prompt.document)
+        spec = RunSpec(
+            run_id=id_of_run(task_id, prompt.id, spec_of_model.digest),
+            task_id=task_id,
+            task_name=saved.task.name,
+            prompt_id=prompt.id,
+            model=spec_of_model,
+            dimensions=prompt.dimensions,
+        )
+        runs.create(self.store, spec)
+        runs.plan(self.store, spec.run_id, limit=limit, sample=sample, domain=domain)
+        self._link.want(spec.run_id, "running", rows_added=True)
+        return spec.run_id
+
+    def pause(self, run_id: str) -> None:
+        """Let a run rest after the batch under way. It stays so until `resume`, also across restarts."""
+        runs.spec(self.store, run_id)  # raises RunError when there is no such run
+        self._link.want(run_id, "paused")
+
+    def resume(self, run_id: str) -> None:
+        """Let a paused or cancelled run go on with the rows still missing."""
+        runs.spec(self.store, run_id)  # raises RunError when there is no such run
+        self._link.want(run_id, "running", rows_added=True)
+
+    def cancel(self, run_id: str) -> None:
+        """Stop a run after the batch under way. Labels made so far stay."""
+        runs.spec(self.store, run_id)  # raises RunError when there is no such run
+        self._link.want(run_id, "cancelled")
+
+    def load_file(
+        self,
+        path: Path,
+        mapping: intake.Mapping | None = None,
+        *,
+        format: str | None = None,
+        encoding: str | None = None,
+        source: str | None = None,
+    ) -> Job[intake.LoadResult]:
+        """Load a file of this machine in the background; without a mapping the best guess is taken."""
+        from workspace import intake
+
+        chosen = mapping or intake.preview(path, format=format, encoding=encoding).suggestion
+        return self.jobs.start(
+            "load",
+            f"Loading {path.name}",
+            lambda progress, cancelled: intake.load(
+                self.store,
+                path,
+                chosen,
+                format=format,
+                encoding=encoding,
+                source=source,
+                progress=progress,
+                cancelled=cancelled,
+            ),
+        )
+
+    def export(
+        self,
+        run_id: str,
+        path: Path,
+        format: Literal["csv", "jsonl", "parquet"],
+        *,
+        min_confidence: float = 0.0,
+        decided_by: Literal["human", "model"] | None = None,
+        dimension: str | None = None,
+    ) -> exports.ExportResult:
+        """Write the current labels of a run to a file of this machine."""
+        from workspace import exports
+
+        runs.spec(self.store, run_id)  # raises RunError when there is no such run
+        return exports.export(
+            self.store,
+            run_id,
+            path,
+            format,
+            min_confidence=min_confidence,
+            decided_by=decided_by,
+            dimension=dimension,
+        )
+
+    def close(self, *, stop_engine: bool = True) -> None:
+        """Finish what is under way and release the workspace. Unfinished runs go on at the next start."""
+        if self._closed:
+            return
+        self._closed = True
+        self.jobs.close()
+        self._link.close(stop_engine=stop_engine)
+        self.store.close()
+
+
+def _check_labelable(task: Task) -> None:
+    for dimension in task.dimensions:
+        if dimension.kind not in LABELED_KINDS:
+            raise RunError(
+                f"The dimension {dimension.name} is of the kind {dimension.kind}, which cannot be labeled yet.",
+                f"Dimensions of these kinds can: {', '.join(LABELED_KINDS)}.",
+            )
+
+
+_lock = threading.RLock()
+_studio: Studio | None = None
+_stopped = False  # a page may still run while the server stops; it must not open the workspace again
+
+
+def current() -> Studio:
+    """The studio of this process, opened at the first call. Raises what `open_store` raises."""
+    global _studio
+    with _lock:
+        if _stopped:
+            raise WinnowError("The studio is stopping.", "Everything decided so far is saved.")
+        if _studio is None:
+            _studio = Studio(open_store(workspace_path()))
+            atexit.register(close)
+        return _studio
+
+
+def use(studio: Studio | None) -> None:
+    """Make `studio` the one of this process; for tests, which open and close their own."""
+    global _studio, _stopped
+    with _lock:
+        _studio, _stopped = studio, False
+
+
+def close(*, stop_engine: bool = True, for_good: bool = False) -> None:
+    """Close the studio of this process, if there is one. Safe to call twice.
+
+    With `for_good`, `current` refuses from now on.
+    """
+    global _studio, _stopped
+    with _lock:
+        studio, _studio = _studio, None
+        _stopped = _stopped or for_good
+    if studio is not None:
+        studio.close(stop_engine=stop_engine)
