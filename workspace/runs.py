@@ -75,46 +75,52 @@ def read_spec(con: Connection, run_id: str) -> RunSpec:
 
 
 def plan(
-    store: Store, run_id: str, *, limit: int | None, sample: Sample = "first", domain: str | None = None
+    store: Store,
+    run_id: str,
+    *,
+    limit: int | None,
+    sample: Sample = "first",
+    domain: str | None = None,
+    import_id: str | None = None,
 ) -> int:
     """Let a run grow to `limit` rows, all rows for None; returns how many are new.
 
-    Rows of the run already there count towards the limit (those of `domain`, when one is named), so the same
-    call twice adds nothing. "first" takes rows in loading order. "random" takes the smallest ids: an id is a
-    SHA-256 of the text, so that is an unbiased sample, the same on every machine. Rows never leave a run.
+    Only rows of `domain` and only rows that came (first or again) with the import `import_id`, when named. Those
+    of them the run has already count towards the limit, so the same call twice adds nothing. "first" takes rows
+    in loading order. "random" takes the smallest ids: an id is a SHA-256 of the text, so that is an unbiased
+    sample, the same on every machine. Rows never leave a run. Raises RunError when there is no such run.
     """
     order = "row_no" if sample == "first" else "id"
 
     def work(con: Connection) -> int:
         read_spec(con, run_id)
         planned = scalar(con, "select count(*) from run_rows where run_id = ?", [run_id])
-        within = planned
-        if domain is not None:
-            within = scalar(
-                con,
-                """select count(*) from run_rows p join rows r on r.id = p.row_id
-                   where p.run_id = ? and r.domain = ?""",
-                [run_id, domain],
-            )
-        missing = None if limit is None else limit - within
-        if missing is not None and missing <= 0:
-            return 0
-        con.execute(
+        return scalar(
+            con,
             f"""insert into run_rows
-                select $run, $planned + row_number() over (order by {order}) - 1, id from (
+                with mine as (from run_rows where run_id = $run),
+                eligible as (
                     select id, row_no from rows
                     where ($domain is null or domain = $domain)
-                      and id not in (select row_id from run_rows where run_id = $run)
-                    order by {order} limit $missing
-                ) order by 2""",
+                      and ($import is null or import_id = $import
+                           or id in (select row_id from repeats where import_id = $import))
+                ),
+                missing as (
+                    select $limit - count(*) as number from eligible semi join mine on mine.row_id = eligible.id
+                ),
+                ranked as (
+                    select id, row_number() over (order by {order}) as place
+                    from eligible anti join mine on mine.row_id = eligible.id
+                )
+                select $run, $planned + place - 1, id from ranked, missing where place <= number order by place""",
             {
                 "run": run_id,
                 "planned": planned,
                 "domain": domain,
-                "missing": 2**62 if missing is None else missing,
+                "import": import_id,
+                "limit": 2**62 if limit is None else limit,
             },
         )
-        return scalar(con, "select count(*) from run_rows where run_id = ?", [run_id]) - planned
 
     return store.write(work)
 
