@@ -47,5 +47,6 @@ def preview(path: Path, encoding: str | None = None) -> intake.Preview:
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
-def _preview(path: str, size: int, changed: int, encoding: str | None) -> intake.Preview:
+def _preview(path: str, size: int, changed: int, encoding: str | None) -> intake.Preview:  # noqa: ARG001
+    # Size and time of change are there to be part of the cache's key.
     return intake.preview(Path(path), encoding=encoding)

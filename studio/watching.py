@@ -33,7 +33,6 @@ def _bar(jobs: Jobs, name: str) -> None:
     job = jobs.find(name)
     if job is None or job.state != "running":
         st.rerun()
-        return
     with st.container(border=True, key=f"job_{name}"):
         parts = [f"{job.title}: {percent(job.fraction)}", time_left(job.seconds_left)]
         st.progress(job.fraction, text=", ".join(part for part in parts if part))

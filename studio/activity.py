@@ -1,0 +1,50 @@
+"""What happened lately in a workspace, as sentences."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from studio.words import number, plural
+from workspace import intake, runs, tasks
+from workspace.store import Store
+
+
+class Event(NamedTuple):
+    """One thing that happened; `page` shows more about it, `icon` is a Material symbol name."""
+
+    at: datetime
+    icon: str
+    sentence: str
+    page: str
+
+
+def recent(store: Store, limit: int = 6) -> list[Event]:
+    """The newest events first: files loaded, tasks saved, runs started."""
+    events = [
+        Event(
+            _aware(record.finished_at), "table_rows", f"{plural(record.added, 'row')} from {record.source}", "data"
+        )
+        for record in intake.imports(store)
+    ]
+    events += [
+        Event(_aware(saved.saved_at), "sell", f"Task “{saved.title}” saved", "task")
+        for saved in tasks.newest(store)
+    ]
+    events += [
+        Event(
+            _aware(run.created_at),
+            "smart_toy",
+            f"{run.model_name} asked about {run.task_title.lower()}: {number(run.labeled_rows)} of "
+            f"{plural(run.rows, 'row')} labeled",
+            "label",
+        )
+        for run in runs.list_runs(store)
+    ]
+    return sorted(events, key=lambda event: event.at, reverse=True)[:limit]
+
+
+def _aware(moment: datetime | None) -> datetime:
+    if moment is None:
+        return datetime.fromtimestamp(0, UTC)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,56 @@
+"""What to export and how it will look."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from studio.runtime import Studio
+from workspace import exports, runs
+
+FORMATS: dict[str, Literal["csv", "jsonl", "parquet"]] = {"CSV": "csv", "JSONL": "jsonl", "Parquet": "parquet"}
+ROWS: dict[str, Literal["human", "model"] | None] = {
+    "All": None,
+    "Decided by people": "human",
+    "Confidence at least": None,
+}
+
+
+class Choice(NamedTuple):
+    """One export as chosen on the page."""
+
+    run_id: str
+    format: Literal["csv", "jsonl", "parquet"]
+    decided_by: Literal["human", "model"] | None
+    min_confidence: float
+
+
+def usual_path(studio: Studio, choice: Choice) -> str:
+    """Beside the workspace, named after the task."""
+    name = runs.spec(studio.store, choice.run_id).task_name
+    return str(studio.path.parent / f"{name}_labels.{choice.format}")
+
+
+def write(studio: Studio, choice: Choice, path: Path) -> exports.ExportResult:
+    """Write the file. Raises ExportError."""
+    return studio.export(
+        choice.run_id, path, choice.format, min_confidence=choice.min_confidence, decided_by=choice.decided_by
+    )
+
+
+def as_bytes(studio: Studio, choice: Choice) -> bytes:
+    """The file's content, for a download in the browser."""
+    with tempfile.TemporaryDirectory(prefix="winnow-export-") as folder:
+        return write(studio, choice, Path(folder) / f"labels.{choice.format}").path.read_bytes()
+
+
+def preview(studio: Studio, choice: Choice, limit: int = 8) -> list[dict[str, Any]]:
+    """The first rows of the file as it would be written now."""
+    return exports.preview(
+        studio.store,
+        choice.run_id,
+        min_confidence=choice.min_confidence,
+        decided_by=choice.decided_by,
+        limit=limit,
+    )

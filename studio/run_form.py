@@ -1,0 +1,116 @@
+"""Starting a run: which task, which model, which rows, in which words."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import streamlit as st
+
+from engine.models import catalog
+from engine.prompt import default_instructions
+from studio import ui
+from studio.runtime import Studio
+from studio.task_draft import known
+from studio.words import duration, number, plural
+from workspace import rows, tasks
+from workspace.facts import ModelSpec
+from workspace.task import LABELED_KINDS, Task
+
+AMOUNTS = {"60": 60, "500": 500, "All": None, "Other": 0}
+SAMPLES: dict[str, Literal["first", "random"]] = {"First rows": "first", "Random sample": "random"}
+OTHER_MODEL = "A GGUF file…"
+
+
+def draw(studio: Studio) -> None:
+    """The form; starting leads to the run."""
+    store = studio.store
+    choices = known(studio)
+    models = {model.path: model for model in catalog.available()}
+    with st.container(horizontal=True, vertical_alignment="bottom", key="run_what"):
+        name = st.selectbox(
+            "Task", list(choices), format_func=lambda name: choices[name].shown_title, key="run_task"
+        )
+        path = st.selectbox(
+            "Model",
+            [*models, OTHER_MODEL],
+            format_func=lambda path: models[path].name if path in models else path,
+            key="run_model",
+        )
+    if path == OTHER_MODEL:
+        path = st.text_input("Path of the GGUF file", key="run_model_path", placeholder="/models/qwen3-4b-q4.gguf")
+        models = {}
+    task = choices[name]
+    limit, sample, domain = _which_rows(studio)
+    st.caption(_plan(studio, task, models.get(path), limit, domain))
+    instructions = _instructions(task)
+    asked = [d.name for d in task.dimensions if d.kind not in LABELED_KINDS]
+    if asked:
+        st.caption(f":material/info: {', '.join(asked)} can be declared but not labeled yet")
+    pressed = st.button(
+        "Start labeling",
+        key="start_run",
+        icon=":material/play_arrow:",
+        type="primary",
+        disabled=bool(asked or not path),
+    )
+    if pressed:
+        with ui.guarded(), st.spinner("Planning the run"):
+            task_id = tasks.save(store, task)
+            run_id = studio.start_run(
+                task_id, path, limit=limit, sample=sample, domain=domain, instructions=instructions
+            )
+            st.session_state["next_run"] = run_id
+            st.rerun()
+
+
+def _which_rows(studio: Studio) -> tuple[int | None, Literal["first", "random"], str | None]:
+    with st.container(horizontal=True, vertical_alignment="bottom", key="run_rows"):
+        amount = st.segmented_control(
+            "How many rows", list(AMOUNTS), default="60", required=True, key="run_amount"
+        )
+        limit = AMOUNTS[amount]
+        if amount == "Other":
+            limit = int(st.number_input("Rows", min_value=1, value=200, step=100, key="run_limit", width=140))
+        sample = SAMPLES["First rows"]
+        if limit is not None:
+            chosen = st.segmented_control(
+                "Which ones", list(SAMPLES), default="Random sample", required=True, key="run_sample"
+            )
+            sample = SAMPLES[chosen]
+        domains = dict(rows.domains(studio.store))
+        domain = None
+        if domains:
+            domain = st.selectbox(
+                "Domain",
+                list(domains),
+                index=None,
+                placeholder="All domains",
+                format_func=lambda name: f"{name} ({number(domains[name])})",
+                key="run_domain",
+            )
+    return limit, sample, domain
+
+
+def _plan(studio: Studio, task: Task, model: ModelSpec | None, limit: int | None, domain: str | None) -> str:
+    """What will be done, in words, with the time it takes when the model's pace here is known."""
+    total = rows.count(studio.store, domain)
+    count = total if limit is None else min(limit, total)
+    words = f"{plural(count, 'row')} × {plural(len(task.dimensions), 'question')}"
+    words += f", {model.name if model else 'the model'} on this machine"
+    pace = max((progress.rows_per_s for progress in studio.progress().values()), default=0.0)
+    return words + (f"; about {duration(count / pace)}" if pace else "; the first rows tell how long it takes")
+
+
+def _instructions(task: Task) -> dict[str, str] | None:
+    """The instructions per dimension where people changed them, None when they left all as they were."""
+    changed = {}
+    with st.expander("Instructions to the model", icon=":material/edit_note:", key="instructions"):
+        st.caption("Other instructions make another run, so that their labels can be compared.")
+        for dimension in task.dimensions:
+            usual = default_instructions(dimension)
+            words = st.text_area(
+                dimension.name, value=usual, key=f"instructions_{task.name}_{dimension.name}", height=140
+            )
+            if words.strip() != usual.strip():
+                changed[dimension.name] = words
+    return changed or None

@@ -1,0 +1,123 @@
+"""How a run looks: its progress while it works, the buttons that steer it, its state in a word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from studio import ui
+from studio.runtime import Studio
+from studio.words import number, percent, plural, time_left
+from workspace import labels
+from workspace.facts import RunProgress
+from workspace.runs import RunRecord
+
+FAILURES_SHOWN = 200
+BADGES = {
+    "running": ("Running", ":material/play_circle:", "primary"),
+    "paused": ("Paused", ":material/pause_circle:", "orange"),
+    "cancelled": ("Cancelled", ":material/cancel:", "gray"),
+    "done": ("Done", ":material/check_circle:", "green"),
+    "waiting": ("Not finished", ":material/pending:", "gray"),
+}
+
+
+def name_of(run: RunRecord) -> str:
+    """A run as lists and choices name it."""
+    return f"{run.task_title}, {run.model_name}"
+
+
+def state_of(run: RunRecord, progress: RunProgress | None) -> str:
+    """running, paused, cancelled or done as the engine says it, else what the workspace can tell."""
+    if progress is not None:
+        return progress.state
+    return "done" if run.labeled_rows + run.failed_rows >= run.rows else "waiting"
+
+
+def badge(state: str) -> None:
+    """The state of a run in a word."""
+    label, icon, color = BADGES[state]
+    st.badge(label, icon=icon, color=color)  # type: ignore[arg-type]
+
+
+def progress_words(progress: RunProgress) -> str:
+    """How far, how fast, how long: "120 of 500 rows, 34 rows/s, about 10 seconds left".
+
+    Before the first rows it is what the engine is busy with.
+    """
+    if progress.done == 0 and progress.note and progress.state == "running":
+        return progress.note
+    parts = [f"{number(progress.done)} of {plural(progress.rows, 'row')}"]
+    if progress.state == "running" and progress.rows_per_s:
+        parts += [f"{number(progress.rows_per_s)} rows/s", time_left(progress.seconds_left)]
+    if progress.failed:
+        parts.append(f"{number(progress.failed)} failed")
+    return ", ".join(part for part in parts if part)
+
+
+def progress_bar(progress: RunProgress) -> None:
+    """The bar of one run."""
+    st.progress(progress.done / progress.rows if progress.rows else 0.0, text=progress_words(progress))
+
+
+def steering(studio: Studio, run_id: str, state: str) -> None:
+    """Pause, resume and cancel, whichever make sense now."""
+    verbs = []
+    if state == "running":
+        verbs.append(("Pause", "pause", studio.pause))
+    elif state != "done":
+        verbs.append(("Resume", "play_arrow", studio.resume))
+    if state in ("running", "paused", "waiting"):
+        verbs.append(("Cancel", "close", studio.cancel))
+    with st.container(horizontal=True, key="run_buttons"):
+        for label, icon, verb in verbs:
+            if st.button(label, key=f"run_{label.lower()}", icon=f":material/{icon}:"):
+                with ui.guarded():
+                    verb(run_id)
+                    st.rerun()
+
+
+def failures(studio: Studio, run: RunRecord, dimension: str) -> None:
+    """The rows a model could not answer, with its reasons."""
+    with st.expander(f"{plural(run.failed_rows, 'row')} failed", icon=":material/error:", key="failures"):
+        found = labels.page(studio.store, run.id, dimension, high=0.0, limit=FAILURES_SHOWN)
+        ui.table(
+            [{"Row": item.row_no + 1, "Reason": item.error, "Text": item.text} for item in found if item.error],
+            key="failures_table",
+            alt_text="Rows that failed, with the reason",
+        )
+
+
+def summary_line(run: RunRecord) -> str:
+    """What a run has done so far, in words."""
+    share = percent(run.labeled_rows / run.rows) if run.rows else "0%"
+    words = f"{number(run.labeled_rows)} of {plural(run.rows, 'row')} labeled ({share})"
+    return words + (f", {number(run.failed_rows)} failed" if run.failed_rows else "")
+
+
+def label_table(found: Sequence[labels.CurrentLabel]) -> None:
+    """Rows with their current label; the gold column only where the file brought gold labels."""
+    gold = any(item.gold for item in found)
+    ui.table(
+        [
+            {
+                "Row": item.row_no + 1,
+                "Text": item.text,
+                "Label": item.label or ("failed" if item.error else "rejected"),
+                "Confidence": item.confidence,
+                "Decided by": item.decided_by,
+                **({"Gold": item.gold} if gold else {}),
+            }
+            for item in found
+        ],
+        key="labels_table",
+        alt_text="Rows with their current label",
+        columns={
+            "Row": st.column_config.NumberColumn(width="small", format="localized"),
+            "Text": st.column_config.TextColumn(width="large"),
+            "Confidence": st.column_config.ProgressColumn(
+                width="small", format="percent", min_value=0.0, max_value=1.0
+            ),
+        },
+    )
