@@ -20,6 +20,10 @@ from calibration.metrics import (
     reliability_bins,
 )
 
+RESAMPLES = 500
+# Rows drawn for one interval at most: with very many rows fewer resamples do, and a page stays quick.
+_DRAWN_ROWS = 5_000_000
+
 # Below this many checked rows, one unlucky row moves accuracy by more than two points.
 ENOUGH_ROWS = 50
 
@@ -66,17 +70,20 @@ def assess(
     *,
     bins: int = 10,
     scheme: Scheme = "width",
-    resamples: int = 500,
+    resamples: int | None = None,
     seed: int = 0,
 ) -> Assessment:
     """Measure `logprobs` [n, k] against `truth` [n]; n >= 1, otherwise ValueError.
 
-    Accuracy has a Wilson interval, ECE a bootstrap interval over `resamples` draws.
+    Accuracy has a Wilson interval, ECE a bootstrap interval over `resamples` draws (500 unless given, down to
+    50 for very many rows).
     """
     scores = as_logprobs(logprobs)
     labels = as_truth(truth, *scores.shape)
     label, confidence = top_label(scores)
     correct = label == labels
+    if resamples is None:
+        resamples = min(RESAMPLES, max(50, _DRAWN_ROWS // max(1, len(labels))))
 
     def ece(said: npt.ArrayLike, right: npt.ArrayLike) -> float:
         return expected_calibration_error(said, right, bins, scheme)
