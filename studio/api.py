@@ -1,7 +1,363 @@
-"""The programs' door to a running studio: JSON over HTTP on this machine."""
+"""The programs' door to a running studio: typed JSON over HTTP, for this machine only.
+
+The review component records decisions through it and the command line does its work through it while a studio
+has the workspace open. Requests must name this machine as their host (a page elsewhere can make a browser send
+requests here under another name), come from our own pages if they come from a page, and carry JSON, which no form
+of a foreign page can send.
+"""
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-routes: list[BaseRoute] = []
+import anyio.to_thread
+import msgspec
+from msgspec import Meta
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from studio import runtime
+from studio.jobs import Job
+from studio.local_only import refusal
+from studio.runtime import Studio
+from workspace import decisions, intake, runs, statistics, tasks
+from workspace.decisions import Counts, DecisionEvent, HistoryItem, QueueItem
+from workspace.errors import EngineError, RunError, WinnowError, WorkspaceBusy, WorkspaceDamaged
+from workspace.facts import RunProgress
+from workspace.runs import RunRecord
+from workspace.task import parse_task
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 4 << 20  # bytes; the largest is a task document of 1 MB inside JSON
+VERSION = 1
+
+Short = Annotated[str, Meta(max_length=200)]
+PathText = Annotated[str, Meta(min_length=1, max_length=4096)]
+Ids = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=5000)]
+B = TypeVar("B")
+
+
+class Nothing(msgspec.Struct, frozen=True):
+    """The body of a request that says everything by its address."""
+
+
+class ReviewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Decisions to keep and rows wanted next, in one round trip.
+
+    Events of one session may be sent again and again; each is kept once. `exclude` are the rows the browser
+    already holds, `need` how many more it wants, `history` how many past decisions, newest first.
+    """
+
+    session: Annotated[str, Meta(min_length=8, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
+    run: Short
+    dimension: Short
+    reviewer: Short = ""
+    events: Annotated[list[DecisionEvent], Meta(max_length=1000)] = []
+    need: Annotated[int, Meta(ge=0, le=200)] = 0
+    exclude: Ids = []
+    order: decisions.Order = "uncertain"
+    domain: Short | None = None
+    blind: bool = False
+    history: Annotated[int, Meta(ge=0, le=2000)] = 0
+    counts: bool = True
+
+
+class ReviewResponse(msgspec.Struct, frozen=True):
+    """`acked`: every event of the session up to this seq is on disk; -1 for none."""
+
+    acked: int
+    items: list[QueueItem]
+    counts: Counts | None
+    history: list[HistoryItem]
+
+
+class LoadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of this machine to load; without a mapping the best guess is taken."""
+
+    path: PathText
+    mapping: intake.Mapping | None = None
+    format: Short | None = None
+    encoding: Short | None = None
+
+
+class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A run to start or to grow: of a saved task by its id, or of a task document, which is saved first."""
+
+    model: PathText
+    task_id: Short | None = None
+    task: Annotated[str, Meta(max_length=1 << 20)] | None = None
+    limit: Annotated[int, Meta(ge=0)] | None = None
+    sample: Literal["first", "random"] = "first"
+    domain: Short | None = None
+    instructions: dict[str, str] | None = None
+
+
+class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Labels to write to a file of this machine."""
+
+    run: Short
+    path: PathText
+    format: Literal["csv", "jsonl", "parquet"]
+    min_confidence: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    decided_by: Literal["human", "model"] | None = None
+    dimension: Short | None = None
+
+
+class RunStatus(msgspec.Struct, frozen=True):
+    """A run as the workspace knows it, and what the engine last said of it."""
+
+    record: RunRecord
+    progress: RunProgress | None
+
+
+class JobStatus(msgspec.Struct, frozen=True):
+    """Background work: `result` once it is done, `error` once it has failed."""
+
+    id: str
+    title: str
+    state: str
+    fraction: float
+    result: Any
+    error: dict[str, str] | None
+
+
+class NotFound(WinnowError):
+    """The address names something that is not here."""
+
+
+class _Refused(Exception):
+    """A request that is answered with an error before anything is done."""
+
+    def __init__(self, status: int, title: str, advice: str = "") -> None:
+        super().__init__(title)
+        self.response = _error(status, title, advice)
+
+
+# What can be asked
+
+
+def review(studio: Studio, body: ReviewRequest, _path: dict[str, str]) -> ReviewResponse:
+    """Keep decisions, then say what to decide next."""
+    _run_or_not_found(studio, body.run)
+    acked = decisions.record(
+        studio.store,
+        session=body.session,
+        run_id=body.run,
+        dimension=body.dimension,
+        reviewer=body.reviewer,
+        events=body.events,
+    )
+    items: list[QueueItem] = []
+    if body.need:
+        items = decisions.queue(
+            studio.store,
+            body.run,
+            body.dimension,
+            session=body.session,
+            exclude=body.exclude,
+            limit=body.need,
+            order=body.order,
+            domain=body.domain,
+            blind=body.blind,
+        )
+    past: list[HistoryItem] = []
+    if body.history:
+        past = decisions.history(
+            studio.store, body.run, body.dimension, reviewer=body.reviewer or None, limit=body.history
+        )
+    return ReviewResponse(
+        acked=acked,
+        items=items,
+        counts=decisions.counts(studio.store, body.run, body.dimension) if body.counts else None,
+        history=past,
+    )
+
+
+def status(studio: Studio, _body: Nothing, _path: dict[str, str]) -> dict[str, Any]:
+    """Who answers here, on which workspace, and how far it is."""
+    error = studio.engine_error
+    return {
+        "app": "winnow",
+        "api": VERSION,
+        "pid": os.getpid(),
+        "workspace": str(studio.path),
+        "overview": statistics.overview(studio.store),
+        "engine": {"pid": studio.engine_pid, "error": _words(error) if error else None},
+        "runs": list_runs(studio, _body, _path)["runs"],
+    }
+
+
+def list_runs(studio: Studio, _body: Nothing, _path: dict[str, str]) -> dict[str, list[RunStatus]]:
+    """Every run, newest first."""
+    progress = studio.progress()
+    return {"runs": [RunStatus(run, progress.get(run.id)) for run in runs.list_runs(studio.store)]}
+
+
+def show_run(studio: Studio, _body: Nothing, path: dict[str, str]) -> RunStatus:
+    """One run and where it stands."""
+    for run in list_runs(studio, _body, path)["runs"]:
+        if run.record.id == path["run"]:
+            return run
+    raise NotFound("This workspace has no such run.", "`winnow status` lists its runs.")
+
+
+def start_run(studio: Studio, body: RunRequest, _path: dict[str, str]) -> dict[str, str]:
+    """Start or grow a run; it goes on by itself."""
+    if (body.task is None) == (body.task_id is None):
+        raise WinnowError("A run needs either a task document or the id of a saved task.", "Nothing was started.")
+    task_id = body.task_id or tasks.save(studio.store, parse_task(body.task or ""))
+    run = studio.start_run(task_id, body.model, body.limit, body.sample, body.domain, body.instructions)
+    return {"run": run}
+
+
+def steer_run(studio: Studio, _body: Nothing, path: dict[str, str]) -> dict[str, str]:
+    """Pause, resume or cancel a run."""
+    _run_or_not_found(studio, path["run"])
+    verbs = {"pause": studio.pause, "resume": studio.resume, "cancel": studio.cancel}
+    if path["verb"] not in verbs:
+        raise NotFound(f"A run cannot be asked to {path['verb']}.", "It knows pause, resume and cancel.")
+    verbs[path["verb"]](path["run"])
+    return {"run": path["run"]}
+
+
+def load(studio: Studio, body: LoadRequest, _path: dict[str, str]) -> JobStatus:
+    """Load a file in the background."""
+    path = _absolute(body.path)
+    return _job(f"load {path}", studio.load_file(path, body.mapping, format=body.format, encoding=body.encoding))
+
+
+def export(studio: Studio, body: ExportRequest, _path: dict[str, str]) -> JobStatus:
+    """Write labels in the background."""
+    _run_or_not_found(studio, body.run)
+    path = _absolute(body.path)
+    name = f"export {path}"
+    job = studio.jobs.start(
+        name,
+        f"Writing {path.name}",
+        lambda _report, _cancelled: studio.export(
+            body.run,
+            path,
+            body.format,
+            min_confidence=body.min_confidence,
+            decided_by=body.decided_by,
+            dimension=body.dimension,
+        ),
+    )
+    return _job(name, job)
+
+
+def show_job(studio: Studio, _body: Nothing, path: dict[str, str]) -> JobStatus:
+    """Background work and where it stands."""
+    job = studio.jobs.find(path["job"])
+    if job is None:
+        raise NotFound("There is no such work under way.", "It may have been started before the studio was.")
+    return _job(path["job"], job)
+
+
+def _run_or_not_found(studio: Studio, run_id: str) -> None:
+    try:
+        runs.spec(studio.store, run_id)
+    except RunError as error:
+        raise NotFound(error.title, error.advice) from error
+
+
+def _absolute(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        # The studio's own folder is not the one the person who typed the path is in.
+        raise WinnowError(f"The path {text} does not say where it starts.", "Send the whole path, from the root.")
+    return path
+
+
+def _job(name: str, job: Job[Any]) -> JobStatus:
+    error = _words(job.error) if job.error else None
+    return JobStatus(name, job.title, job.state, job.fraction, job.result, error)
+
+
+# How requests are read and answered
+
+
+def _endpoint(
+    work: Callable[[Studio, B, dict[str, str]], Any], body: type[B]
+) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        try:
+            content = await _read(request, body)
+            path = {name: str(value) for name, value in request.path_params.items()}
+            result = await anyio.to_thread.run_sync(lambda: work(runtime.current(), content, path))
+            return _json(result)
+        except _Refused as refused:
+            return refused.response
+        except WinnowError as error:
+            return _error(_status_of(error), error.title, error.advice)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception:
+            log.exception("%s %s", request.method, request.url.path)
+            return _error(500, "The studio could not do this.", "Its log says why; nothing half done was kept.")
+
+    return answer
+
+
+async def _read(request: Request, body: type[B]) -> B:
+    refused = refusal(request.headers)
+    if refused:
+        raise _Refused(403, refused, "Open the studio under the address it printed when it started.")
+    if request.method == "GET":
+        return body()
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise _Refused(415, "The request is not JSON.", "Send it with the content type application/json.")
+    raw = bytearray()
+    async for chunk in request.stream():
+        raw += chunk
+        if len(raw) > MAX_BODY:
+            raise _Refused(413, f"The request is larger than {MAX_BODY >> 20} MB.", "Send it in parts.")
+    try:
+        return msgspec.json.decode(bytes(raw) or b"{}", type=body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _Refused(400, f"The request cannot be understood: {error}", "Nothing was changed.") from error
+
+
+def _status_of(error: WinnowError) -> int:
+    if isinstance(error, NotFound):
+        return 404
+    if isinstance(error, WorkspaceBusy | WorkspaceDamaged | EngineError | runtime.Stopping):
+        return 503
+    return 422
+
+
+def _words(error: WinnowError) -> dict[str, str]:
+    return {"title": error.title, "advice": error.advice}
+
+
+def _error(status_code: int, title: str, advice: str) -> Response:
+    return _json({"error": {"title": title, "advice": advice}}, status_code)
+
+
+def _json(content: Any, status_code: int = 200) -> Response:
+    body = msgspec.json.encode(content, enc_hook=str)
+    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+    return Response(body, status_code, headers, media_type="application/json")
+
+
+def _route(method: str, path: str, work: Callable[[Studio, B, dict[str, str]], Any], body: type[B]) -> BaseRoute:
+    return Route(f"/api/v{VERSION}/{path}", _endpoint(work, body), methods=[method])
+
+
+routes: list[BaseRoute] = [
+    _route("POST", "review", review, ReviewRequest),
+    _route("GET", "status", status, Nothing),
+    _route("GET", "runs", list_runs, Nothing),
+    _route("POST", "runs", start_run, RunRequest),
+    _route("GET", "runs/{run}", show_run, Nothing),
+    _route("POST", "runs/{run}/{verb}", steer_run, Nothing),
+    _route("POST", "load", load, LoadRequest),
+    _route("POST", "export", export, ExportRequest),
+    _route("GET", "jobs/{job:path}", show_job, Nothing),
+]

@@ -39,6 +39,10 @@ def state_folder(workspace: Path) -> Path:
     return workspace.with_name(workspace.name.removesuffix(".duckdb") + ".engine")
 
 
+class Stopping(WinnowError):
+    """The studio is being closed and takes nothing new."""
+
+
 class Studio:
     """An open workspace with everything around it. Use `current()`; construct one yourself in tests."""
 
@@ -130,7 +134,7 @@ class Studio:
 
         chosen = mapping or intake.preview(path, format=format, encoding=encoding).suggestion
         return self.jobs.start(
-            "load",
+            f"load {path}",
             f"Loading {path.name}",
             lambda progress, cancelled: intake.load(
                 self.store,
@@ -197,7 +201,7 @@ def current() -> Studio:
     global _studio
     with _lock:
         if _stopped:
-            raise WinnowError("The studio is stopping.", "Everything decided so far is saved.")
+            raise Stopping("The studio is stopping.", "Everything decided so far is saved.")
         if _studio is None:
             _studio = Studio(open_store(workspace_path()))
             atexit.register(close)

@@ -24,9 +24,11 @@ if str(ROOT) not in sys.path:
 
 import anyio.to_thread  # noqa: E402 - after the path above
 import streamlit as st  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
 from streamlit import config  # noqa: E402
 
 from studio import api, runtime  # noqa: E402
+from studio.local_only import LocalOnly  # noqa: E402
 from workspace.errors import WinnowError, WorkspaceDamaged  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -77,7 +79,16 @@ def serve(workspace: Path, port: int | None = None, open_browser: bool = True) -
         print(f"Port {FIRST_PORT} is taken by another program; this studio is on {chosen}.")  # noqa: T201
     print(f"Winnow is at http://{LOOPBACK}:{chosen}  (workspace {workspace}, Ctrl-C stops it)", flush=True)  # noqa: T201
     _open_browser = open_browser
-    app.run(config={"server.port": chosen, "server.address": LOOPBACK})
+    try:
+        app.run(
+            config={
+                "server.port": chosen,
+                "server.address": LOOPBACK,
+                "logger.hideWelcomeMessage": True,  # the address is printed above, once
+            }
+        )
+    except KeyboardInterrupt:
+        print("Stopped. Everything is saved; unfinished runs go on at the next start.")  # noqa: T201
 
 
 def _note_for_command_line(port: int) -> Path:
@@ -112,4 +123,4 @@ async def lifespan(_app: st.App) -> AsyncIterator[None]:
         await anyio.to_thread.run_sync(lambda: runtime.close(for_good=True))
 
 
-app = st.App(ROOT / "studio" / "app.py", routes=api.routes, lifespan=lifespan)
+app = st.App(ROOT / "studio" / "app.py", routes=api.routes, lifespan=lifespan, middleware=[Middleware(LocalOnly)])

@@ -1,0 +1,156 @@
+// Ties deck, view, keyboard and page together. Streamlit calls the function below at every rerun; the deck stays.
+
+const mounted = new WeakMap()
+const NEEDS_ARROWS = "[role=slider],[role=radiogroup],[role=listbox],[role=tablist],[role=menu],[role=combobox]"
+
+class Review {
+  constructor(root, component) {
+    this.root = root
+    this.deck = null
+    this.signature = ""
+    this.view = new View(root, (what, label) => this.act(what, label))
+    this.toldFinished = false
+    this.listeners = [
+      [window, "keydown", (event) => this.onKey(event), true],
+      [window, "pagehide", () => this.deck.outbox.beacon(), false],
+      [window, "online", () => this.deck.outbox.hurry(), false],
+      [document, "visibilitychange", () => this.deck.visibilityChanged(), false],
+    ]
+    for (const [target, name, handler, capture] of this.listeners) target.addEventListener(name, handler, capture)
+    this.ticking = setInterval(() => this.deck.tick(), 1000)
+    this.view.note.oninput = () => this.deck.setComment(this.view.note.value)
+    this.view.find.oninput = () => this.view.filter(this.view.find.value)
+    this.update(component)
+  }
+
+  update({ data, setTriggerValue }) {
+    this.tell = setTriggerValue
+    const signature = JSON.stringify(data)
+    if (signature === this.signature) return
+    const first = this.deck === null
+    this.signature = signature
+    if (this.deck) this.deck.close()
+    this.toldFinished = false
+    this.view.setLabels(data.labels)
+    this.deck = new Deck(data, () => this.changed())
+    this.changed()
+    // A choice was made above: the keys belong to the rows again, not to the box it was made in.
+    const active = document.activeElement
+    if (!first && active && !this.root.getRootNode().host?.contains(active)) active.blur()
+  }
+
+  changed() {
+    if (!this.deck) return
+    this.view.draw(this.deck)
+    if (!this.deck.finished) this.toldFinished = false
+    else if (!this.toldFinished && this.deck.seq > 0 && this.deck.unsaved === 0) {
+      this.toldFinished = true
+      this.tell("finished", this.deck.session)
+    }
+  }
+
+  act(what, label) {
+    const { deck, view } = this
+    if (what === "choose") {
+      if (deck.choose(label)) view.flash(label)
+    } else if (what === "accept") {
+      const suggestion = deck.item && deck.item.suggestion
+      if (deck.accept_suggestion()) view.flash(suggestion)
+    } else if (what === "reject") deck.decide("reject")
+    else if (what === "skip") deck.decide("skip")
+    else if (what === "undo") deck.undo()
+    else if (what === "back") deck.move(-1)
+    else if (what === "forward") deck.move(1)
+    else if (what === "blind") deck.toggleBlind()
+    else if (what === "comment") deck.item && view.openNote()
+    else if (what === "find") view.find.hidden || view.find.focus()
+    else if (what === "help") view.sheet.hidden = !view.sheet.hidden
+  }
+
+  onKey(event) {
+    if (event.isComposing || document.querySelector("[role=dialog][aria-modal=true], [data-testid=stDialog]")) return
+    const target = event.composedPath()[0]
+    const typing = target instanceof Element && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
+    if (typing) {
+      if (target === this.view.find) this.onFindKey(event)
+      else if (target === this.view.note) this.onNoteKey(event)
+      return
+    }
+    const what = this.meaning(event, target)
+    if (what === null) return
+    event.preventDefault()
+    event.stopImmediatePropagation()
+    if (what) this.act(...what)
+  }
+
+  // What a key asks for: [verb, label], false for "nothing, but keep it from Streamlit", null for "not ours".
+  meaning(event, target) {
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key
+    if (event.ctrlKey || event.metaKey) return key === "z" && !event.shiftKey && !event.altKey ? ["undo"] : null
+    if (event.altKey) return null
+    if (!this.view.sheet.hidden) return key === "?" || key === "Escape" ? ["help"] : key === "Tab" ? null : false
+    const pressable = target instanceof Element && target.closest("button, a[href], summary, [role=button]")
+    if (pressable && (key === "Enter" || key === " ")) return null
+    const arrows = { ArrowLeft: "back", ArrowRight: "forward" }[key]
+    if (arrows) return target instanceof Element && target.closest(NEEDS_ARROWS) ? null : [arrows]
+    const verb = this.verb(event, key)
+    // R and C are Streamlit's own keys (rerun, clear cache): they must not fire between decisions.
+    if (verb === null) return key === "r" || key === "c" ? false : null
+    return event.repeat ? false : verb
+  }
+
+  verb(event, key) {
+    const digit = /^\d$/.test(key) ? key : event.shiftKey ? null : (/^Digit(\d)$/.exec(event.code) || [])[1]
+    if (digit !== null && digit !== undefined) {
+      const label = this.view.labels[(Number(digit) + 9) % 10]
+      return label ? ["choose", label.name] : false
+    }
+    const verbs = { Enter: "accept", x: "reject", z: "undo", Backspace: "undo", s: "skip", " ": "skip", m: "comment" }
+    const more = { b: "blind", "?": "help", "/": "find" }
+    const found = verbs[key] || more[key]
+    return found ? [found] : null
+  }
+
+  onFindKey(event) {
+    const { view } = this
+    if (event.key === "Enter") {
+      event.preventDefault()
+      if (event.repeat) return
+      if (view.firstFound) this.act("choose", view.firstFound)
+      else if (!view.find.value.trim()) this.act("accept")
+    } else if (event.key === "Escape") {
+      view.filter("")
+      view.find.blur()
+    } else if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !view.find.value) {
+      event.preventDefault()
+      this.act("undo")
+    } else return
+    event.stopImmediatePropagation()
+  }
+
+  onNoteKey(event) {
+    if (event.key !== "Escape" && (event.key !== "Enter" || event.shiftKey)) return
+    event.preventDefault()
+    event.stopImmediatePropagation()
+    this.deck.setComment(this.view.note.value)
+    this.view.note.hidden = !this.view.note.value
+    this.view.note.blur()
+  }
+
+  close() {
+    clearInterval(this.ticking)
+    for (const [target, name, handler, capture] of this.listeners) target.removeEventListener(name, handler, capture)
+    this.deck.close()
+  }
+}
+
+export default function (component) {
+  const root = component.parentElement.querySelector("#deck")
+  let review = mounted.get(root)
+  if (review) review.update(component)
+  else mounted.set(root, (review = new Review(root, component)))
+  return () => {
+    mounted.delete(root)
+    review.close()
+  }
+}

@@ -1,0 +1,60 @@
+"""The review component: one row at a time, decided by keyboard, saved through the API behind the person's back."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from studio.api import VERSION
+from workspace.decisions import Order
+from workspace.task import Dimension
+
+FOLDER = Path(__file__).resolve().parent
+SCRIPTS = ("outbox.js", "deck.js", "view.js", "review.js")  # one module, in this order; the last one exports
+API = f"/api/v{VERSION}/review"
+
+
+@cache
+def _component() -> Any:
+    return st.components.v2.component(
+        "winnow_review",
+        html=(FOLDER / "review.html").read_text(encoding="utf-8"),
+        css=(FOLDER / "review.css").read_text(encoding="utf-8"),
+        js="\n".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS),
+    )
+
+
+def settings(
+    workspace: Path,
+    run_id: str,
+    dimension: Dimension,
+    *,
+    reviewer: str,
+    order: Order,
+    domain: str | None,
+    blind: bool,
+) -> dict[str, Any]:
+    """What the component needs to know. When any of it changes it starts a new deck and saves the old one."""
+    described = {label.name: label.description for label in dimension.labels}
+    return {
+        "api": API,
+        # Tells the workspaces apart that were ever served at this address; see outbox.js.
+        "workspace": hashlib.blake2b(str(workspace).encode(), digest_size=8).hexdigest(),
+        "run": run_id,
+        "dimension": dimension.name,
+        "labels": [{"name": name, "description": described.get(name, "")} for name in dimension.label_names],
+        "reviewer": reviewer,
+        "order": order,
+        "domain": domain,
+        "blind": blind,
+    }
+
+
+def review(data: dict[str, Any], *, key: str) -> bool:
+    """Show the deck. True in the one rerun after the person has decided the last waiting row."""
+    result = _component()(key=key, data=data, on_finished_change=lambda: None)
+    return bool(result.finished)
