@@ -22,14 +22,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from studio import runtime
-from studio.jobs import Job
 from studio.local_only import refusal
 from studio.runtime import Studio
 from workspace import decisions, intake, runs, statistics, tasks
 from workspace.decisions import Counts, DecisionEvent, HistoryItem, QueueItem
 from workspace.errors import EngineError, RunError, WinnowError, WorkspaceBusy, WorkspaceDamaged
-from workspace.facts import RunProgress
-from workspace.runs import RunRecord
+from workspace.ids import content_id
 from workspace.task import parse_task
 
 log = logging.getLogger(__name__)
@@ -86,45 +84,40 @@ class LoadRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     encoding: Short | None = None
 
 
-class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A run to start or to grow: of a saved task by its id, or of a task document, which is saved first."""
+class TaskRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A task document to save."""
 
+    document: Annotated[str, Meta(max_length=1 << 20)]
+
+
+class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A run to start or to grow."""
+
+    task_id: Short
     model: PathText
-    task_id: Short | None = None
-    task: Annotated[str, Meta(max_length=1 << 20)] | None = None
     limit: Annotated[int, Meta(ge=0)] | None = None
     sample: Literal["first", "random"] = "first"
     domain: Short | None = None
+    import_id: Short | None = None
     instructions: dict[str, str] | None = None
+
+
+class StateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a run should be doing from now on."""
+
+    state: Literal["running", "paused", "cancelled"]
 
 
 class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Labels to write to a file of this machine."""
 
-    run: Short
+    run_id: Short
     path: PathText
     format: Literal["csv", "jsonl", "parquet"]
     min_confidence: Annotated[float, Meta(ge=0, le=1)] = 0.0
     decided_by: Literal["human", "model"] | None = None
     dimension: Short | None = None
-
-
-class RunStatus(msgspec.Struct, frozen=True):
-    """A run as the workspace knows it, and what the engine last said of it."""
-
-    record: RunRecord
-    progress: RunProgress | None
-
-
-class JobStatus(msgspec.Struct, frozen=True):
-    """Background work: `result` once it is done, `error` once it has failed."""
-
-    id: str
-    title: str
-    state: str
-    fraction: float
-    result: Any
-    error: dict[str, str] | None
+    import_id: Short | None = None
 
 
 class NotFound(WinnowError):
@@ -181,83 +174,98 @@ def review(studio: Studio, body: ReviewRequest, _path: dict[str, str]) -> Review
 
 def status(studio: Studio, _body: Nothing, _path: dict[str, str]) -> dict[str, Any]:
     """Who answers here, on which workspace, and how far it is."""
-    error = studio.engine_error
     return {
         "app": "winnow",
         "api": VERSION,
         "pid": os.getpid(),
         "workspace": str(studio.path),
         "overview": statistics.overview(studio.store),
-        "engine": {"pid": studio.engine_pid, "error": _words(error) if error else None},
-        "runs": list_runs(studio, _body, _path)["runs"],
+        "engine": {"pid": studio.engine_pid, "error": _words(studio.engine_error)},
+        **list_runs(studio, _body, _path),
     }
 
 
-def list_runs(studio: Studio, _body: Nothing, _path: dict[str, str]) -> dict[str, list[RunStatus]]:
-    """Every run, newest first."""
+def list_runs(studio: Studio, _body: Nothing, _path: dict[str, str]) -> dict[str, Any]:
+    """Every run, newest first: its record and, while known, its progress."""
     progress = studio.progress()
-    return {"runs": [RunStatus(run, progress.get(run.id)) for run in runs.list_runs(studio.store)]}
+    found = runs.list_runs(studio.store)
+    return {"runs": [{**msgspec.structs.asdict(run), "progress": progress.get(run.id)} for run in found]}
 
 
-def show_run(studio: Studio, _body: Nothing, path: dict[str, str]) -> RunStatus:
-    """One run and where it stands."""
-    for run in list_runs(studio, _body, path)["runs"]:
-        if run.record.id == path["run"]:
-            return run
+def show_progress(studio: Studio, _body: Nothing, path: dict[str, str]) -> dict[str, Any]:
+    """Where a run stands: `progress` as the engine says, `labeled` and `failed` rows already in the workspace."""
+    for run in runs.list_runs(studio.store):
+        if run.id == path["run"]:
+            return {
+                "progress": studio.progress().get(run.id),
+                "problem": str(studio.engine_error or ""),
+                "labeled": run.labeled_rows,
+                "failed": run.failed_rows,
+            }
     raise NotFound("This workspace has no such run.", "`winnow status` lists its runs.")
+
+
+def save_task(studio: Studio, body: TaskRequest, _path: dict[str, str]) -> dict[str, str]:
+    """Save a task; the same document again is the same task."""
+    return {"task_id": tasks.save(studio.store, parse_task(body.document))}
 
 
 def start_run(studio: Studio, body: RunRequest, _path: dict[str, str]) -> dict[str, str]:
     """Start or grow a run; it goes on by itself."""
-    if (body.task is None) == (body.task_id is None):
-        raise WinnowError("A run needs either a task document or the id of a saved task.", "Nothing was started.")
-    task_id = body.task_id or tasks.save(studio.store, parse_task(body.task or ""))
-    run = studio.start_run(task_id, body.model, body.limit, body.sample, body.domain, body.instructions)
-    return {"run": run}
+    run_id = studio.start_run(
+        body.task_id,
+        body.model,
+        body.limit,
+        body.sample,
+        body.domain,
+        body.instructions,
+        import_id=body.import_id,
+    )
+    return {"run_id": run_id}
 
 
-def steer_run(studio: Studio, _body: Nothing, path: dict[str, str]) -> dict[str, str]:
+def steer_run(studio: Studio, body: StateRequest, path: dict[str, str]) -> dict[str, str]:
     """Pause, resume or cancel a run."""
     _run_or_not_found(studio, path["run"])
-    verbs = {"pause": studio.pause, "resume": studio.resume, "cancel": studio.cancel}
-    if path["verb"] not in verbs:
-        raise NotFound(f"A run cannot be asked to {path['verb']}.", "It knows pause, resume and cancel.")
-    verbs[path["verb"]](path["run"])
-    return {"run": path["run"]}
+    verbs = {"running": studio.resume, "paused": studio.pause, "cancelled": studio.cancel}
+    verbs[body.state](path["run"])
+    return {"run_id": path["run"], "state": body.state}
 
 
-def load(studio: Studio, body: LoadRequest, _path: dict[str, str]) -> JobStatus:
-    """Load a file in the background."""
+def load(studio: Studio, body: LoadRequest, _path: dict[str, str]) -> dict[str, str]:
+    """Load a file in the background; asked again while it is under way, it is the same work."""
     path = _absolute(body.path)
-    return _job(f"load {path}", studio.load_file(path, body.mapping, format=body.format, encoding=body.encoding))
+    job = "load-" + content_id([str(path)])[:16]
+    studio.load_file(path, body.mapping, format=body.format, encoding=body.encoding, job=job)
+    return {"job": job}
 
 
-def export(studio: Studio, body: ExportRequest, _path: dict[str, str]) -> JobStatus:
-    """Write labels in the background."""
-    _run_or_not_found(studio, body.run)
-    path = _absolute(body.path)
-    name = f"export {path}"
-    job = studio.jobs.start(
-        name,
-        f"Writing {path.name}",
-        lambda _report, _cancelled: studio.export(
-            body.run,
-            path,
-            body.format,
-            min_confidence=body.min_confidence,
-            decided_by=body.decided_by,
-            dimension=body.dimension,
-        ),
-    )
-    return _job(name, job)
-
-
-def show_job(studio: Studio, _body: Nothing, path: dict[str, str]) -> JobStatus:
-    """Background work and where it stands."""
+def show_job(studio: Studio, _body: Nothing, path: dict[str, str]) -> dict[str, Any]:
+    """Background work: `result` once it has ended well, `error` once it has not."""
     job = studio.jobs.find(path["job"])
     if job is None:
         raise NotFound("There is no such work under way.", "It may have been started before the studio was.")
-    return _job(path["job"], job)
+    return {
+        "title": job.title,
+        "share": job.fraction,
+        "done": job.state != "running",
+        "result": job.result,
+        "error": _words(job.error),
+    }
+
+
+def export(studio: Studio, body: ExportRequest, _path: dict[str, str]) -> Any:
+    """Write labels; answers when the file is complete."""
+    _run_or_not_found(studio, body.run_id)
+    return studio.export(
+        body.run_id,
+        _absolute(body.path),
+        body.format,
+        min_confidence=body.min_confidence,
+        decided_by=body.decided_by,
+        dimension=body.dimension,
+        import_id=body.import_id,
+    )
 
 
 def _run_or_not_found(studio: Studio, run_id: str) -> None:
@@ -273,11 +281,6 @@ def _absolute(text: str) -> Path:
         # The studio's own folder is not the one the person who typed the path is in.
         raise WinnowError(f"The path {text} does not say where it starts.", "Send the whole path, from the root.")
     return path
-
-
-def _job(name: str, job: Job[Any]) -> JobStatus:
-    error = _words(job.error) if job.error else None
-    return JobStatus(name, job.title, job.state, job.fraction, job.result, error)
 
 
 # How requests are read and answered
@@ -332,8 +335,8 @@ def _status_of(error: WinnowError) -> int:
     return 422
 
 
-def _words(error: WinnowError) -> dict[str, str]:
-    return {"title": error.title, "advice": error.advice}
+def _words(error: WinnowError | None) -> dict[str, str] | None:
+    return {"title": error.title, "advice": error.advice} if error else None
 
 
 def _error(status_code: int, title: str, advice: str) -> Response:
@@ -355,9 +358,10 @@ routes: list[BaseRoute] = [
     _route("GET", "status", status, Nothing),
     _route("GET", "runs", list_runs, Nothing),
     _route("POST", "runs", start_run, RunRequest),
-    _route("GET", "runs/{run}", show_run, Nothing),
-    _route("POST", "runs/{run}/{verb}", steer_run, Nothing),
+    _route("POST", "runs/{run}/state", steer_run, StateRequest),
+    _route("GET", "progress/{run}", show_progress, Nothing),
+    _route("POST", "tasks", save_task, TaskRequest),
     _route("POST", "load", load, LoadRequest),
+    _route("GET", "jobs/{job}", show_job, Nothing),
     _route("POST", "export", export, ExportRequest),
-    _route("GET", "jobs/{job:path}", show_job, Nothing),
 ]

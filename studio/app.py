@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from studio import runtime, ui
+from workspace import statistics
 from workspace.errors import WinnowError, WorkspaceDamaged
 
 PAGES = {
@@ -28,13 +29,12 @@ st.set_page_config(
 st.logo(str(ui.LOGO), size="large")
 
 try:
-    runtime.current()
+    studio = runtime.current()
 except WorkspaceDamaged:
     st.navigation([st.Page(ui.page("recovery"), title="Recovery")], position="hidden").run()
     st.stop()
 except WinnowError as error:
-    st.title("The workspace is not open")
-    st.error(str(error))
+    ui.show_error(error)
     st.button("Try again", icon=":material/refresh:", type="primary")
     st.stop()
 
@@ -43,10 +43,12 @@ navigation = st.navigation(
         section: [
             st.Page(ui.page(name), title=title, icon=f":material/{icon}:", default=name == "home")
             for name, title, icon in pages
-            if ui.page(name).exists()
         ]
         for section, pages in PAGES.items()
-        if any(ui.page(name).exists() for name, _, _ in pages)
     }
 )
 navigation.run()
+with st.sidebar:
+    # After the page, so that what was just loaded or labeled is in it.
+    overview = statistics.overview(studio.store)
+    ui.workspace_card(studio.path.name, overview.labeled, overview.rows)

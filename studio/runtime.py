@@ -77,15 +77,16 @@ class Studio:
         sample: Literal["first", "random"] = "first",
         domain: str | None = None,
         instructions: Mapping[str, str] | None = None,
+        import_id: str | None = None,
     ) -> str:
         """Plan rows into the run of this task, prompt and model, and let it run; returns its id at once.
 
-        `limit` counts the rows of the run in total, so the same call twice changes nothing and a larger limit
-        continues the same run. Raises RunError or ModelError; then nothing was started.
+        `domain` and `import_id` narrow which rows may be planned. `limit` counts the rows of the run in total,
+        so the same call twice changes nothing and a larger limit continues the same run. Raises RunError or
+        ModelError; then nothing was started.
         """
-        from engine.prompt import prompt_for
-
         from engine.models import catalog
+        from engine.prompt import prompt_for
 
         saved = tasks.get(self.store, task_id)
         _check_labelable(saved.task)
@@ -101,7 +102,7 @@ class Studio:
             dimensions=prompt.dimensions,
         )
         runs.create(self.store, spec)
-        runs.plan(self.store, spec.run_id, limit=limit, sample=sample, domain=domain)
+        runs.plan(self.store, spec.run_id, limit=limit, sample=sample, domain=domain, import_id=import_id)
         self._link.want(spec.run_id, "running", rows_added=True)
         return spec.run_id
 
@@ -128,13 +129,17 @@ class Studio:
         format: str | None = None,
         encoding: str | None = None,
         source: str | None = None,
+        job: str = "load",
     ) -> Job[intake.LoadResult]:
-        """Load a file of this machine in the background; without a mapping the best guess is taken."""
+        """Load a file of this machine in the background, as the job of that name.
+
+        Without a mapping the best guess is taken. Raises IntakeError when the file cannot be read at all.
+        """
         from workspace import intake
 
         chosen = mapping or intake.preview(path, format=format, encoding=encoding).suggestion
         return self.jobs.start(
-            f"load {path}",
+            job,
             f"Loading {path.name}",
             lambda progress, cancelled: intake.load(
                 self.store,
@@ -157,6 +162,7 @@ class Studio:
         min_confidence: float = 0.0,
         decided_by: Literal["human", "model"] | None = None,
         dimension: str | None = None,
+        import_id: str | None = None,
     ) -> exports.ExportResult:
         """Write the current labels of a run to a file of this machine."""
         from workspace import exports
@@ -170,6 +176,7 @@ class Studio:
             min_confidence=min_confidence,
             decided_by=decided_by,
             dimension=dimension,
+            import_id=import_id,
         )
 
     def close(self, *, stop_engine: bool = True) -> None:
@@ -206,6 +213,11 @@ def current() -> Studio:
             _studio = Studio(open_store(workspace_path()))
             atexit.register(close)
         return _studio
+
+
+def is_open() -> bool:
+    """Whether this process has a workspace open."""
+    return _studio is not None
 
 
 def use(studio: Studio | None) -> None:

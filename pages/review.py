@@ -1,0 +1,96 @@
+import getpass
+
+import streamlit as st
+
+from studio import run_views, runtime, ui
+from studio.components import review
+from studio.words import plural
+from workspace import decisions, rows, runs, tasks
+
+ORDERS: dict[str, decisions.Order] = {
+    "Uncertain first": "uncertain",
+    "Random sample": "random",
+    "In file order": "file",
+}
+
+studio = runtime.current()
+store = studio.store
+found = {run.id: run for run in runs.list_runs(store)}
+ready = {run_id: run for run_id, run in found.items() if run.labeled_rows}
+ui.heading("Review", "One row at a time. Digits choose a label, Enter accepts, Z takes back.")
+
+if not ready:
+    working = [run_id for run_id, progress in studio.progress().items() if progress.state == "running"]
+    title = "The first labels are on their way" if working else "Nothing to review yet"
+    sentence = "Rows appear here as soon as a model has labeled them."
+    with ui.empty_state("rate_review", title, sentence, key="nothing_labeled"):
+        to = "label" if found or rows.count(store) else "data"
+        words = {"data": "Load a file", "label": "See the run" if working else "Label rows"}
+        if st.button(words[to], key="to_first_labels", icon=":material/arrow_forward:", type="primary"):
+            st.switch_page(ui.page(to))
+    st.stop()
+
+with st.container(horizontal=True, vertical_alignment="bottom", key="review_choice"):
+    run_id = next(iter(ready))
+    if len(ready) > 1:
+        run_id = st.selectbox(
+            "Run",
+            list(ready),
+            format_func=lambda run_id: run_views.name_of(ready[run_id]),
+            key="run",
+            bind="query-params",
+        )
+    run = ready[run_id]
+    spec = runs.spec(store, run_id)
+    names = [dimension.name for dimension in spec.dimensions]
+    dimension = names[0]
+    if len(names) > 1:
+        dimension = st.segmented_control(
+            "Dimension", names, default=names[0], required=True, key="dimension", bind="query-params"
+        )
+    order = st.selectbox(
+        "Order",
+        list(ORDERS),
+        key="order",
+        bind="query-params",
+        help="Uncertain first finds the mistakes. A random sample, decided blind, tells how good the labels are.",
+    )
+    domains = [name for name, _ in rows.domains(store) if name]
+    domain = None
+    if len(domains) > 1:
+        domain = st.selectbox(
+            "Domain", domains, index=None, placeholder="All domains", key="domain", bind="query-params"
+        )
+    newest = decisions.history(store, run_id, dimension, limit=1)
+    reviewer = st.text_input(
+        "Reviewer",
+        value=newest[0].reviewer if newest else getpass.getuser(),
+        max_chars=80,
+        key="reviewer",
+        bind="query-params",
+        help="Your name beside your decisions.",
+    )
+if reviewer.strip().casefold() in ("model", "human"):
+    st.error("A reviewer cannot be called 'model' or 'human': choose another name.", icon=":material/error:")
+    st.stop()
+
+counts = decisions.counts(store, run_id, dimension)
+finished = review.review(
+    review.settings(
+        store.path,
+        run_id,
+        tasks.get(store, run.task_id).task.dimension(dimension),
+        reviewer=reviewer,
+        order=ORDERS[order],
+        domain=domain,
+        blind=ORDERS[order] == "random",
+    ),
+    key="deck",
+)
+if finished or not counts.waiting:
+    with st.container(border=True, key="review_done"):
+        blind = f", {counts.blind:,} of them blind" if counts.blind else ""
+        st.markdown(f"**{plural(counts.decided, 'row')} decided{blind}.** Nothing is waiting in this run.")
+        with st.container(horizontal=True):
+            ui.go_to("calibration", "See how far the labels can be trusted", query={"run": run_id})
+            ui.go_to("export", "Export the labels", query={"run": run_id})

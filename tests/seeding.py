@@ -1,0 +1,122 @@
+"""Workspaces with real rows, facts and runs for tests, made in milliseconds and without a model."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from workspace import runs, tasks
+from workspace.facts import DimensionSpec, Fact, ModelSpec, RunSpec
+from workspace.facts import run_id as id_of_run
+from workspace.ids import content_id, row_id
+from workspace.store import Connection, Store, open_store
+from workspace.task import Dimension, Label, Task
+
+MODEL = ModelSpec(backend="llama_cpp", name="SmolLM2-135M-Instruct", path="/nowhere/model.gguf", digest="d1" * 16)
+SENTIMENT = ("positive", "negative", "neutral")
+
+
+def task_of(labels: Sequence[str], name: str = "sentiment") -> Task:
+    """A task with one dimension of the same name."""
+    return Task(
+        name=name,
+        title=name.capitalize(),
+        dimensions=(
+            Dimension(
+                name=name,
+                question="What feeling does the message express?",
+                labels=tuple(Label(name=label, description=f"texts that are {label}") for label in labels),
+            ),
+        ),
+    )
+
+
+def add_rows(store: Store, texts: Sequence[str], domains: Sequence[str] | None = None) -> list[str]:
+    """Rows with these texts, in order; returns their ids."""
+    ids = [row_id(text) for text in texts]
+    kinds = list(domains or [""] * len(texts))
+
+    def work(con: Connection) -> None:
+        con.execute(
+            """insert into rows by name
+               select unnest($numbers) as row_no, unnest($ids) as id, unnest($texts) as text,
+                      unnest($domains) as domain, '' as external_id, 'seed' as import_id""",
+            {"numbers": list(range(len(texts))), "ids": ids, "texts": list(texts), "domains": kinds},
+        )
+
+    store.write(work)
+    return ids
+
+
+def spec_of(store: Store, task: Task) -> RunSpec:
+    """A saved run of this task, with no rows yet."""
+    task_id = tasks.save(store, task)
+    dimensions = tuple(
+        DimensionSpec(d.name, d.kind, d.label_names, d.label_names, "Label the text.", "{text}")
+        for d in task.dimensions
+    )
+    prompt_id = content_id(["prompt", task_id])
+    runs.save_prompt(store, prompt_id, task_id, "{}")
+    spec = RunSpec(id_of_run(task_id, prompt_id, MODEL.digest), task_id, task.name, prompt_id, MODEL, dimensions)
+    runs.create(store, spec)
+    return spec
+
+
+def facts_for(spec: RunSpec, ids: Sequence[str], *, author: str = "seed", first: int = 0) -> list[Fact]:
+    """An answer for every row in every dimension: confidence rises with the row, labels take turns."""
+    made = []
+    for index, id in enumerate(ids):
+        for dimension in spec.dimensions:
+            count = len(dimension.labels)
+            best = 0.34 + 0.6 * (index + 1) / (len(ids) + 1)
+            shares = [(1 - best) / (count - 1)] * count
+            shares[index % count] = best
+            made.append(
+                Fact(
+                    author=author,
+                    seq=first + len(made),
+                    run_id=spec.run_id,
+                    row_id=id,
+                    dimension=dimension.name,
+                    labeler=spec.model.name,
+                    slot=0,
+                    kind="label",
+                    label=dimension.labels[index % count],
+                    logprobs=tuple(math.log(share) for share in shares),
+                    confidence=best,
+                    model_digest=spec.model.digest,
+                    prompt_id=spec.prompt_id,
+                    node="seed",
+                    claim="seed",
+                    epoch=0,
+                    seconds=0.01,
+                    prompt_tokens=50,
+                    completion_tokens=0,
+                    warnings=(),
+                    error="",
+                    made_at=time.time(),
+                )
+            )
+    return made
+
+
+def seed(
+    store: Store, texts: Sequence[str], labels: Sequence[str] = SENTIMENT, *, labeled: int | None = None
+) -> RunSpec:
+    """Rows, a task, and a run whose first `labeled` rows (all by default) are answered."""
+    ids = add_rows(store, texts)
+    spec = spec_of(store, task_of(labels))
+    runs.plan(store, spec.run_id, limit=None)
+    runs.ingest(store, facts_for(spec, ids[:labeled]))
+    return spec
+
+
+def seeded_file(path: Path, texts: Sequence[str], labels: Sequence[str] = SENTIMENT) -> RunSpec:
+    """A workspace file with `seed` in it, closed again."""
+    store = open_store(path)
+    try:
+        return seed(store, texts, labels)
+    finally:
+        store.close()
