@@ -19,7 +19,7 @@ if not found:
             st.switch_page(ui.page("label"))
     st.stop()
 
-with st.container(horizontal=True, vertical_alignment="bottom", key="export_what"):
+with st.container(horizontal=True, vertical_alignment="top", key="export_what"):
     run_id = st.selectbox(
         "Run",
         list(found),

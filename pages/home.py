@@ -4,6 +4,12 @@ from studio import activity, run_views, runtime, sample, ui
 from studio.words import ago, number, percent, plural
 from workspace import runs, samples, statistics, trust
 
+STEPS = (
+    ("play_circle", "A model labels", "It runs on this machine. Your texts go nowhere."),
+    ("rate_review", "You review the doubtful rows", "One key press each, least certain first."),
+    ("monitoring", "You know what to trust", "Measured against people, not promised."),
+)
+
 studio = runtime.current()
 store = studio.store
 facts = statistics.overview(store)
@@ -17,11 +23,16 @@ if not facts.rows:
             opened = st.button("Open the sample", key="open_sample", icon=":material/science:", type="primary")
             if st.button("Load a file", key="load_file", icon=":material/upload_file:"):
                 st.switch_page(ui.page("data"))
-        st.caption(samples.BUNDLED[0].title, text_alignment="center")
+        st.caption(f"The sample: {samples.BUNDLED[0].title}", text_alignment="center")
         if opened:
             with ui.guarded(), st.spinner("Loading the sample"):
                 sample.open_sample(store, samples.BUNDLED[0].name)
                 st.rerun()
+    with st.grid(3, key="how"):
+        for icon, name, sentence in STEPS:
+            with st.container(border=True, height="stretch", gap="xsmall"):
+                st.markdown(f":primary[:material/{icon}:] **{name}**")
+                st.caption(sentence)
     st.stop()
 
 ui.heading(store.path.stem.replace("_", " ").capitalize(), f"{plural(facts.rows, 'row')} in {store.path.name}")

@@ -13,7 +13,7 @@ ui.heading("Task", "What the labels mean: the questions asked of every row and t
 
 if next_task := st.session_state.pop("next_task", None):
     st.session_state["task"] = next_task
-with st.container(horizontal=True, vertical_alignment="bottom", key="choose"):
+with st.container(horizontal=True, vertical_alignment="top", key="choose"):
     name = st.selectbox(
         "Task",
         [*choices, task_draft.NEW],

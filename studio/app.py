@@ -47,8 +47,8 @@ navigation = st.navigation(
         for section, pages in PAGES.items()
     }
 )
-navigation.run()
 with st.sidebar:
-    # After the page, so that what was just loaded or labeled is in it.
+    # Before the page: a page that has nothing more to say stops the script. What changes the numbers runs it again.
     overview = statistics.overview(studio.store)
     ui.workspace_card(studio.path.name, overview.labeled, overview.rows)
+navigation.run()

@@ -14,11 +14,12 @@ from studio.jobs import Job
 from studio.runtime import Studio
 from studio.words import file_size, number, plural
 from workspace import intake, rows, tasks
+from workspace.task import Dimension
 
 ROW_COLUMNS: dict[str, Any] = {
-    "Row": st.column_config.NumberColumn(width="small", format="localized"),
-    "Text": st.column_config.TextColumn(width="large"),
-    "Seen": st.column_config.NumberColumn(width="small", help="How often this text was in the files loaded"),
+    "Row": st.column_config.NumberColumn(width=70, format="localized"),
+    "Text": st.column_config.TextColumn(width=620),
+    "Seen": st.column_config.NumberColumn(width=70, help="How often this text was in the files loaded"),
 }
 ENCODINGS = {"Detect": None, "UTF-8": "utf-8", "Latin-1": "latin-1", "UTF-16": "utf-16"}
 REJECTS_SHOWN = 1000
@@ -41,16 +42,16 @@ def as_table(found: Sequence[rows.Row]) -> list[dict[str, Any]]:
 
 def draw(studio: Studio) -> None:
     """The whole form: choose a file, look at it, say what its columns are, load it."""
-    with st.container(key="choose_file"):
-        named = st.text_input(
-            "Path on this machine",
-            key="load_path",
-            placeholder="/home/you/tweets.csv",
-            help="CSV, TSV, JSONL, JSON, Parquet or plain text, of any size. The file is read where it lies.",
+    turn = st.session_state.setdefault("upload_turn", 0)
+    by_path, by_upload = st.columns([3, 2], gap="medium")
+    with by_path:
+        named = st.text_input("Path on this machine", key="load_path", placeholder="/home/you/tweets.csv")
+        st.caption(
+            "CSV, TSV, JSONL, JSON, Parquet or plain text, of any size. The file is read where it lies and "
+            "never changed."
         )
-        with st.expander("Or upload a file from the browser", icon=":material/upload:"):
-            turn = st.session_state.setdefault("upload_turn", 0)
-            upload = st.file_uploader("File", key=f"upload_{turn}", label_visibility="collapsed")
+    with by_upload:
+        upload = st.file_uploader("Or upload it from this browser", key=f"upload_{turn}")
     if upload is not None:
         # Copied to disk and the widget renewed at once: Streamlit would hold the file in memory otherwise.
         st.session_state["uploaded"] = str(sources.keep_upload(upload.name, upload))
@@ -84,7 +85,9 @@ def _describe(studio: Studio, path: Path) -> None:
         return
     if seen.rows:
         st.caption("The first row as it will be read")
-        st.code(intake.text_of(seen.rows[0], mapping), language=None, wrap_lines=True)
+        pieces = mapping.pieces()
+        first = "".join(seen.rows[0].get(piece, "") if column else piece for column, piece in pieces)
+        st.code(first, language=None, wrap_lines=True)
     words = f"Load {plural(seen.lines, 'row')}" if seen.lines else "Load the file"
     if st.button(words, key="load", icon=":material/download:", type="primary"):
         studio.load_file(path, mapping, encoding=encoding, source=path.name)
@@ -106,7 +109,7 @@ def _mapping(studio: Studio, seen: intake.Preview) -> intake.Mapping:
         others = [column for column in seen.columns if column not in text]
         id_column = _column("Id", others, guess.id, "What the file calls a row")
         domain = _column("Domain", others, guess.domain, "What kind of text it is; results are shown per domain")
-    gold = _gold(studio, others, guess.gold)
+    gold = _gold(studio, seen, others)
     return intake.Mapping(text=tuple(text), template=template, id=id_column, domain=domain, gold=gold)
 
 
@@ -121,17 +124,35 @@ def _column(label: str, columns: list[str], guess: str | None, meaning: str) -> 
     )
 
 
-def _gold(studio: Studio, columns: list[str], guess: dict[str, str]) -> dict[str, str]:
+def _gold(studio: Studio, seen: intake.Preview, columns: list[str]) -> dict[str, str]:
     known = {**tasks.bundled(), **{saved.name: saved.task for saved in tasks.newest(studio.store)}}
-    names = {d.name: f"{d.name} ({task.shown_title})" for task in known.values() for d in task.dimensions}
     gold: dict[str, str] = {}
-    with st.expander("Does the file hold labels people gave?", icon=":material/verified:", expanded=bool(guess)):
+    guesses = {
+        dimension.name: _gold_column(dimension, seen, columns)
+        for task in known.values()
+        for dimension in task.dimensions
+    }
+    with st.expander(
+        "Does the file hold labels people gave?", icon=":material/verified:", expanded=any(guesses.values())
+    ):
         st.caption("They are never shown to the model; they tell how often it is right.")
-        for name, words in names.items():
-            column = _column(words, columns, guess.get(name), f"Labels for the dimension {name}")
-            if column:
-                gold[name] = column
+        for task in known.values():
+            for dimension in task.dimensions:
+                name = dimension.name
+                column = _column(f"{name} ({task.shown_title})", columns, guesses[name], dimension.question)
+                if column:
+                    gold[name] = column
     return gold
+
+
+def _gold_column(dimension: Dimension, seen: intake.Preview, columns: list[str]) -> str | None:
+    """The column whose cells are labels of this dimension, the one that is called like it first."""
+    names = {name.casefold() for name in dimension.label_names}
+    for column in sorted(columns, key=lambda column: dimension.name not in column.casefold()):
+        cells = {row.get(column, "").strip().casefold() for row in seen.rows} - {""}
+        if cells and cells <= names:
+            return column
+    return None
 
 
 def show_result(studio: Studio, job: Job[intake.LoadResult]) -> None:
@@ -168,7 +189,7 @@ def show_rejects(studio: Studio, import_id: str) -> None:
         table,
         key=f"rejects_{import_id}",
         alt_text="Rejected lines",
-        columns={"Line": st.column_config.NumberColumn(width="small", format="localized")},
+        columns={"Line": st.column_config.NumberColumn(width=70, format="localized")},
     )
     st.download_button(
         "Download the rejected lines",

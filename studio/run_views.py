@@ -105,7 +105,7 @@ def label_table(found: Sequence[labels.CurrentLabel]) -> None:
                 "Row": item.row_no + 1,
                 "Text": item.text,
                 "Label": item.label or ("failed" if item.error else "rejected"),
-                "Confidence": item.confidence,
+                "Confidence": None if item.confidence is None else 100 * item.confidence,
                 "Decided by": item.decided_by,
                 **({"Gold": item.gold} if gold else {}),
             }
@@ -114,10 +114,8 @@ def label_table(found: Sequence[labels.CurrentLabel]) -> None:
         key="labels_table",
         alt_text="Rows with their current label",
         columns={
-            "Row": st.column_config.NumberColumn(width="small", format="localized"),
-            "Text": st.column_config.TextColumn(width="large"),
-            "Confidence": st.column_config.ProgressColumn(
-                width="small", format="percent", min_value=0.0, max_value=1.0
-            ),
+            "Row": st.column_config.NumberColumn(width=70, format="localized"),
+            "Text": st.column_config.TextColumn(width=430),
+            "Confidence": st.column_config.ProgressColumn(width=130, format="%.0f%%", min_value=0, max_value=100),
         },
     )

@@ -45,7 +45,7 @@ def empty_state(icon: str, title: str, sentence: str, *, key: str) -> Iterator[N
     """
     with st.container(border=True, horizontal_alignment="center", gap="small", key=key):
         st.space("medium")
-        st.markdown(f"### :primary[:material/{icon}:]", text_alignment="center")
+        st.title(f":primary[:material/{icon}:]", anchor=False, text_alignment="center")
         st.subheader(title, anchor=False, text_alignment="center")
         st.caption(sentence, text_alignment="center")
         yield
@@ -71,14 +71,17 @@ def guarded() -> Iterator[None]:
 
 
 def tile(
-    label: str, value: str, *, to: str, link: str, help: str = "", query: dict[str, str] | None = None
+    label: str, value: str, *, to: str, link: str, tip: str = "", query: dict[str, str] | None = None
 ) -> None:
     """A number with the link to the rows behind it. Call it inside `st.grid`."""
-    with st.container(border=True, height="stretch", gap="xsmall", key=f"tile_{label.lower().replace(' ', '_')}"):
-        st.metric(label, value, help=help or None)
-        st.page_link(
-            page(to), label=link, icon=":material/arrow_forward:", icon_position="right", query_params=query
-        )
+    with st.container(border=True, height="stretch", gap="xsmall", key=f"tile_{to}"):
+        st.metric(label, value, help=tip or None)
+        go_to(to, link, query=query)
+
+
+def go_to(to: str, link: str, *, query: dict[str, str] | None = None) -> None:
+    """A quiet link to another page."""
+    st.page_link(page(to), label=link, icon=":material/arrow_forward:", icon_position="right", query_params=query)
 
 
 def workspace_card(name: str, labeled: int, rows: int) -> None:
@@ -92,36 +95,39 @@ def workspace_card(name: str, labeled: int, rows: int) -> None:
 
 
 def share_bars(shares: Sequence[tuple[str, int]], *, key: str) -> None:
-    """Label shares as horizontal bars, largest first as given, with counts and percentages written beside them."""
+    """Rows per label as horizontal bars in the order given, the numbers written beside the names."""
     total = sum(count for _, count in shares) or 1
     frame = pd.DataFrame(
         [
             {
-                "label": name,
+                "label": f"{name}: {number(count)} ({percent(count / total)})",
                 "rows": count,
                 "share": count / total,
-                "text": f"{number(count)}  ({percent(count / total)})",
             }
             for name, count in shares
         ]
     )
-    base = alt.Chart(frame).encode(
-        y=alt.Y("label:N", sort=None, title=None, axis=alt.Axis(labelLimit=180, ticks=False, domain=False)),
-        x=alt.X("rows:Q", title=None, axis=None, scale=alt.Scale(padding=40, nice=False, domainMin=0)),
-        tooltip=[
-            alt.Tooltip("label:N", title="Label"),
-            alt.Tooltip("rows:Q", title="Rows", format=","),
-            alt.Tooltip("share:Q", title="Share", format=".1%"),
-        ],
+    largest = max(count for _, count in shares) / total or 1
+    chart = (
+        alt.Chart(frame)
+        .mark_bar(cornerRadiusEnd=4, height={"band": 0.6})
+        .encode(
+            y=alt.Y(
+                "label:N",
+                sort=None,
+                title=None,
+                axis=alt.Axis(labelLimit=320, labelFontSize=13, labelPadding=12, ticks=False, domain=False),
+            ),
+            x=alt.X("share:Q", title=None, axis=None, scale=alt.Scale(domain=[0, largest])),
+            tooltip=[
+                alt.Tooltip("label:N", title="Label"),
+                alt.Tooltip("rows:Q", title="Rows", format=","),
+                alt.Tooltip("share:Q", title="Share", format=".1%"),
+            ],
+        )
+        .properties(height=max(len(frame) * 34, 68), padding={"left": 0, "right": 0, "top": 4, "bottom": 4})
     )
-    chart = base.mark_bar(cornerRadiusEnd=4, height={"band": 0.62}) + base.mark_text(align="left", dx=8).encode(
-        text="text:N"
-    )
-    st.altair_chart(
-        chart.properties(height=max(len(frame) * 38, 76)),
-        key=key,
-        alt="Rows per label: " + ", ".join(f"{name} {count}" for name, count in shares),
-    )
+    st.altair_chart(chart, key=key, alt="Rows per label: " + ", ".join(f"{name} {n}" for name, n in shares))
 
 
 def table(
