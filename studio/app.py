@@ -48,7 +48,7 @@ navigation = st.navigation(
     }
 )
 with st.sidebar:
-    # Before the page: a page that has nothing more to say stops the script. What changes the numbers runs it again.
+    # Before the page, which may stop the script; whatever changes these numbers runs it again.
     overview = statistics.overview(studio.store)
     ui.workspace_card(studio.path.name, overview.labeled, overview.rows)
 navigation.run()
