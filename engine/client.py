@@ -1,0 +1,284 @@
+"""A client of the engine process: finds or starts the one of a state folder, hands it runs, reads its facts."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, TypeVar
+
+import msgspec
+
+from engine.cluster import messages
+from engine.cluster.state_folder import Card, StateFolder
+from engine.cluster.transport import Line, LineClosed
+from workspace.errors import EngineError
+from workspace.facts import EngineStatus, Fact, RunSpec
+
+R = TypeVar("R", bound=messages.Reply)
+Rows = Iterable[tuple[str, str]]
+
+TAKEN = 3  # exit status of an engine that found another one in its folder
+READY_SECONDS = 30.0
+ANSWER_SECONDS = 30.0  # an engine syncs to a disk before it answers; disks stall
+HERE = Path(__file__).resolve().parents[1]
+
+_started: list[subprocess.Popen[bytes]] = []  # engines this process started, to be reaped when they end
+_started_lock = threading.Lock()
+_facts = msgspec.msgpack.Decoder(Fact)
+
+
+class Engine:
+    """A connection to a running engine process. Thread-safe; made by `ensure`.
+
+    Every call raises EngineError when the engine refuses, ends or does not answer. Every call may be repeated,
+    also through another Engine after calling `ensure` again.
+    """
+
+    def __init__(self, folder: StateFolder, card: Card) -> None:
+        self.pid = card.pid
+        self._folder = folder
+        self._card = card
+        self._line = Line(card.address)
+        self._asking = threading.Lock()
+        self._requests = 0
+        self._closed = False
+
+    @classmethod
+    def ensure(
+        cls,
+        state_dir: Path,
+        *,
+        start: bool = True,
+        ready_seconds: float = READY_SECONDS,
+        idle_seconds: float | None = None,
+    ) -> Engine:
+        """Connect to the engine of a state folder; start one (that outlives this process) if none runs.
+
+        Any number of processes may do this at once: one engine will run and all are connected to it. Waits up to
+        `ready_seconds` for it. `idle_seconds` is handed to an engine started here.
+        """
+        folder = StateFolder(state_dir)
+        deadline = time.monotonic() + ready_seconds
+        child: subprocess.Popen[bytes] | None = None
+        pause = 0.02
+        while True:
+            _reap()
+            card = folder.card()
+            if card is not None and card.alive():
+                engine = cls._connect(folder, card, deadline - time.monotonic())
+                if engine is not None:
+                    return engine
+            elif not start:
+                raise EngineError("The engine of this workspace is not running.", "It starts with the next run.")
+            elif child is None or child.poll() is not None:
+                if child is not None and child.returncode not in (0, TAKEN):
+                    raise _not_started(folder, "The engine process could not be started.")
+                child = _spawn(folder, idle_seconds)
+            if time.monotonic() > deadline:
+                raise _not_started(folder, f"The engine was not ready after {ready_seconds:.0f} seconds.")
+            # Another one may hold the folder while it finishes its batch: ask less and less often.
+            time.sleep(pause)
+            pause = min(0.25, pause * 1.3)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine process still runs."""
+        return self._card.alive()
+
+    def open_run(self, spec: RunSpec, rows: Rows, progress: Callable[[int], None] | None = None) -> int:
+        """Hand over a run and (row id, text) pairs and set it running; returns the rows it has in all.
+
+        Durable when it returns. Rows the run has already are left alone, new ones are added, so calling it again
+        after any failure is right. Texts beyond a million characters are cut, far beyond what a model can read.
+        `progress` hears how many rows have been handed over.
+        """
+        self._ask(lambda number: messages.OpenRun(number, spec), messages.Planned)
+        handed = 0
+        for chunk in _chunks(rows):
+            self._ask(functools.partial(_add_rows, spec.run_id, chunk), messages.Planned)
+            handed += len(chunk)
+            if progress is not None:
+                progress(handed)
+        return self._ask(lambda number: messages.Commit(number, spec.run_id), messages.Planned).rows
+
+    def set_state(self, run_id: str, state: Literal["running", "paused", "cancelled"]) -> None:
+        """Let a run go on, pause it after the batch under way, or cancel it. Durable when it returns."""
+        self._ask(lambda number: messages.SetState(number, run_id, state), messages.Planned)
+
+    def status(self) -> EngineStatus:
+        """The engine at this moment."""
+        return self._ask(messages.Status, messages.Standing).status
+
+    def facts(self, after: int, limit: int = 2000) -> list[Fact]:
+        """Durable facts of the engine's log with seq >= `after`, in order; at most `limit`, fewer when they are
+        large. Empty when there are none (yet)."""
+        limit = max(1, min(limit, messages.MAX_PAGE))
+        reply = self._ask(lambda number: messages.ReadFacts(number, after, limit), messages.Facts)
+        return [_facts.decode(raw) for raw in reply.facts]
+
+    def shutdown(self, wait: bool = True, timeout: float = 60.0) -> None:
+        """Let the engine finish its batch and exit; the runs go on with the next engine.
+
+        With `wait`, returns when the process is gone and raises EngineError if it is not after `timeout` seconds.
+        """
+        try:
+            self._ask(messages.Shutdown, messages.Stopping)
+        except EngineError:
+            if self._card.alive():
+                raise
+        deadline = time.monotonic() + timeout
+        while wait and self._card.alive():
+            if time.monotonic() > deadline:
+                raise EngineError("The engine is still finishing its batch.", "It ends by itself after that.")
+            time.sleep(0.02)
+        _reap()
+
+    def close(self) -> None:
+        """Hang up; the engine goes on."""
+        with self._asking:
+            if not self._closed:
+                self._closed = True
+                self._line.close()
+
+    def _ask(self, make: Callable[[int], messages.Ask], expected: type[R], timeout: float = ANSWER_SECONDS) -> R:
+        with self._asking:
+            if self._closed:
+                raise EngineError("The connection to the engine was closed.", "Connect again.")
+            self._requests += 1
+            request = make(self._requests)
+            got: list[messages.Answer] = []
+
+            def is_reply(body: bytes) -> bool:
+                with contextlib.suppress(msgspec.DecodeError):
+                    reply = messages.decode_reply(body)
+                    if reply.id == request.id:
+                        got.append(reply)
+                return bool(got)
+
+            try:
+                body = messages.encode(request)
+                self._line.ask(body, is_reply, self._card.alive, timeout)
+            except UnicodeEncodeError as error:
+                raise EngineError("A row is not valid text.", "Load the file again.", str(error)) from error
+            except LineClosed as error:
+                raise self._gone(str(error)) from error
+        if not got:
+            raise EngineError(
+                "The running engine is of another version of Winnow.",
+                f"Let it finish its runs or end process {self.pid}; saved labels are safe.",
+            )
+        if isinstance(got[0], messages.Refused):
+            raise EngineError(got[0].title, got[0].advice)
+        if not isinstance(got[0], expected):
+            raise EngineError("The engine gave an answer that was not asked for.", "Connect again.")
+        return got[0]
+
+    def _gone(self, reason: str) -> EngineError:
+        if self._card.alive():
+            return EngineError(
+                f"The engine process {self.pid} does not answer.", "Every label saved before is safe.", reason
+            )
+        return EngineError("The engine process ended.", _last_words(self._folder), self._folder.tail())
+
+    @classmethod
+    def _connect(cls, folder: StateFolder, card: Card, seconds: float) -> Engine | None:
+        engine = cls(folder, card)
+        try:
+            engine._ask(messages.Status, messages.Standing, max(1.0, seconds))
+        except EngineError:
+            engine.close()
+            if card.alive() and folder.card() == card:
+                raise
+            return None
+        except BaseException:
+            engine.close()
+            raise
+        return engine
+
+
+def _add_rows(run_id: str, rows: tuple[tuple[str, str], ...], number: int) -> messages.AddRows:
+    return messages.AddRows(number, run_id, rows)
+
+
+def _not_started(folder: StateFolder, title: str) -> EngineError:
+    return EngineError(title, _last_words(folder), folder.tail())
+
+
+def _chunks(rows: Rows) -> Iterator[tuple[tuple[str, str], ...]]:
+    """Rows in pieces that fit a message."""
+    chunk: list[tuple[str, str]] = []
+    size = 0
+    for row_id, whole in rows:
+        text = whole[: messages.MAX_TEXT]
+        # Four bytes is the most a character takes; exact would mean encoding every text twice.
+        bytes_ = len(text) * (1 if text.isascii() else 4)
+        if chunk and (size + bytes_ > messages.CHUNK_BYTES or len(chunk) == messages.MAX_CHUNK_ROWS):
+            yield tuple(chunk)
+            chunk, size = [], 0
+        chunk.append((row_id, text))
+        size += bytes_
+    if chunk:
+        yield tuple(chunk)
+
+
+def _spawn(folder: StateFolder, idle_seconds: float | None) -> subprocess.Popen[bytes]:
+    """Start an engine in a session of its own: neither Ctrl-C nor the end of this process reaches it."""
+    folder.make()
+    command = [sys.executable, "-P", "-m", "engine", str(folder.path)]
+    if idle_seconds is not None:
+        command.append(f"--idle-seconds={idle_seconds}")
+    inherited = os.environ.get("PYTHONPATH")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HERE), *([inherited] if inherited else [])]),
+        "PYTHONUTF8": "1",
+    }
+    errors = folder.open_errors()
+    flags = 0
+    if sys.platform == "win32":
+        flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+    try:
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            env=environment,
+            start_new_session=True,
+            creationflags=flags,
+        )
+    except OSError as error:
+        raise EngineError("The engine process could not be started.", "", str(error)) from error
+    finally:
+        os.close(errors)
+    with _started_lock:
+        _started.append(child)
+    return child
+
+
+def _reap() -> None:
+    """Take note of engines started here that have ended, so that they do not stay as zombies."""
+    with _started_lock:
+        _started[:] = [child for child in _started if child.poll() is None]
+
+
+def _last_words(folder: StateFolder) -> str:
+    lines = [line for line in folder.tail().splitlines() if " ERROR " in line]
+    reason = lines[-1].split(" ERROR ", 1)[1] + " " if lines else ""
+    return f"{reason}Saved labels are safe. Its log is {folder.log}."
