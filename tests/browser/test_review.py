@@ -1,0 +1,366 @@
+"""The review component in a real browser, checked against the database: no press lost, doubled or misfiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.browser.conftest import Server, settled, wait_for
+from tests.seeding import SENTIMENT, seeded_file
+from workspace import decisions, labels
+from workspace.store import open_store
+
+TEXTS = [f"Message {number}: the parcel came {number} days late." for number in range(200)]
+Serve = Callable[..., Server]
+# Pressed from within the page, one key every 100 ms, so that the test's own round trips do not slow it down.
+PRESS_SIXTY = """async (deck) => {
+    const pressed = []
+    for (let i = 0; i < 60; i++) {
+        const key = String(1 + ((i * 7) % 3))
+        const row = deck.dataset.row
+        const options = { key, code: "Digit" + key, bubbles: true, composed: true, cancelable: true }
+        document.body.dispatchEvent(new KeyboardEvent("keydown", options))
+        pressed.push([row, key, deck.dataset.row])
+        await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+    return pressed
+}"""
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    path = tmp_path / "test.duckdb"
+    seeded_file(path, TEXTS)
+    return path
+
+
+def open_review(page: Page, server: Server, query: str = "") -> None:
+    page.goto(f"{server.url}/review{query}")
+    expect(page.locator("#deck")).to_have_attribute("data-state", "row")
+
+
+def row(page: Page) -> str:
+    return page.locator("#deck").get_attribute("data-row") or ""
+
+
+def saved(page: Page) -> None:
+    """Wait until the server has confirmed everything."""
+    expect(page.locator("#deck")).to_have_attribute("data-unsaved", "0")
+
+
+def press(page: Page, key: str) -> str:
+    """Press a key and wait until another row is on screen; returns the row it was pressed on."""
+    before = row(page)
+    page.keyboard.press(key)
+    expect(page.locator("#deck")).not_to_have_attribute("data-row", before)
+    return before
+
+
+class Database:
+    """What was really kept, read from the file once its server has stopped."""
+
+    def __init__(self, path: Path) -> None:
+        store = open_store(path)
+        try:
+            with store.read() as con:
+                columns = "session, seq, row_id, action, label, reviewer, seconds, comment, blind, shown, undoes"
+                self.events: list[dict[str, Any]] = [
+                    dict(zip(columns.split(", "), found, strict=True))
+                    for found in con.execute(f"select {columns} from decisions order by rowid").fetchall()
+                ]
+                run_id = con.execute("select id from runs").fetchall()[0][0]
+            self.current = {
+                label.row_id: (label.label, label.decided_by)
+                for label in labels.page(store, run_id, "sentiment", limit=1000)
+            }
+            self.counts = decisions.counts(store, run_id, "sentiment")
+        finally:
+            store.close()
+
+    @property
+    def decided(self) -> dict[str, str]:
+        return {event["row_id"]: event["label"] for event in self.events if event["action"] != "undo"}
+
+
+def test_ten_presses_a_second_are_sixty_decisions(workspace: Path, serve: Serve, page: Page) -> None:
+    server = serve(workspace)
+    open_review(page, server)
+    pressed = page.locator("#deck").evaluate(PRESS_SIXTY)
+    saved(page)
+    server.stop()
+    expected = {row_id: SENTIMENT[int(key) - 1] for row_id, key, _ in pressed}
+    assert len(expected) == 60
+    assert all(before != after for before, _, after in pressed), "the next row is on screen when the press returns"
+    database = Database(workspace)
+    assert len(database.events) == 60
+    assert database.decided == expected
+    assert sorted(event["seq"] for event in database.events) == list(range(60))
+
+
+def test_keys_mean_what_the_page_says(workspace: Path, serve: Serve, page: Page) -> None:
+    server = serve(workspace)
+    open_review(page, server)
+    suggestion = page.locator(".labels button.suggested").get_attribute("data-label")
+    accepted = press(page, "Enter")
+    chosen = press(page, "2")
+    rejected = press(page, "x")
+    skipped = press(page, "s")
+    commented = row(page)
+    page.keyboard.press("m")
+    page.keyboard.type("r1 c2 sarcasm")  # digits, R and C are letters like others while one types
+    page.keyboard.press("Enter")
+    assert row(page) == commented
+    press(page, "3")
+    page.keyboard.press("r")
+    page.keyboard.press("c")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("1")  # the sheet is in front: nothing is decided behind it
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    saved(page)
+    server.stop()
+    events = Database(workspace).events
+    assert [(event["row_id"], event["action"], event["label"]) for event in events] == [
+        (accepted, "approve", suggestion),
+        (chosen, events[1]["action"], "negative"),
+        (rejected, "reject", ""),
+        (skipped, "skip", ""),
+        (commented, events[4]["action"], "neutral"),
+    ]
+    assert events[4]["comment"] == "r1 c2 sarcasm"
+    assert '"suggestion": "' in events[0]["shown"]
+    assert all(event["seconds"] > 0 for event in events)
+
+
+def test_undo_takes_back_one_decision_after_the_other(workspace: Path, serve: Serve, page: Page) -> None:
+    server = serve(workspace)
+    open_review(page, server)
+    rows = [press(page, key) for key in ("1", "2", "3")]
+    saved(page)
+    for expected in reversed(rows[1:]):
+        press(page, "z")
+        assert row(page) == expected
+    press(page, "3")  # decided anew
+    saved(page)
+
+    # A new visit: what was decided before can still be taken back, by the server's history.
+    open_review(page, server)
+    here = row(page)
+    press(page, "Backspace")
+    assert row(page) == rows[1] != here
+    press(page, "Backspace")
+    assert row(page) == rows[0]
+    saved(page)
+    server.stop()
+    assert Database(workspace).counts.decided == 0
+
+
+def test_arrows_show_what_was_decided_and_let_it_be_changed(workspace: Path, serve: Serve, page: Page) -> None:
+    server = serve(workspace)
+    open_review(page, server)
+    first = press(page, "1")
+    second = press(page, "1")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#deck")).to_have_attribute("data-row", first)
+    expect(page.locator(".said")).to_have_text("you said positive")
+    press(page, "2")
+    assert row(page) not in (first, second)
+    saved(page)
+    server.stop()
+    database = Database(workspace)
+    assert database.current[first][0] == "negative"
+    assert database.current[second][0] == "positive"
+
+
+def test_closing_the_tab_right_after_a_press_loses_nothing(
+    workspace: Path, serve: Serve, new_context: Callable[..., BrowserContext]
+) -> None:
+    server = serve(workspace)
+    context = new_context()
+    pressed: list[str] = []
+    for _ in range(5):
+        page = context.new_page()
+        open_review(page, server)
+        for _ in range(3):
+            pressed.append(row(page))
+            page.keyboard.press("2")
+        with page.expect_event("close"):
+            page.close(run_before_unload=True)
+    # A last visit, elsewhere in the studio, gives the browser time to deliver what it accepted.
+    page = context.new_page()
+    page.goto(server.url)
+    settled(page)
+    server.stop()
+    assert len(set(pressed)) == 15
+    assert set(Database(workspace).decided) == set(pressed)
+
+
+def test_leaving_for_another_page_loses_nothing_and_frees_the_keys(
+    workspace: Path, serve: Serve, page: Page
+) -> None:
+    server = serve(workspace)
+    open_review(page, server)
+    pressed = row(page)
+    page.keyboard.press("1")
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Home").click()
+    expect(page.locator("#deck")).to_have_count(0)
+    settled(page)
+    page.keyboard.press("1")  # nobody listens any more
+    page.get_by_test_id("stSidebarNav").get_by_role("link", name="Review").click()
+    expect(page.locator("#deck")).to_have_attribute("data-state", "row")
+    saved(page)
+    server.stop()
+    assert set(Database(workspace).decided) == {pressed}
+
+
+def test_a_killed_server_loses_nothing(workspace: Path, serve: Serve, page: Page) -> None:
+    server = serve(workspace)
+    open_review(page, server)
+    pressed = [press(page, "1") for _ in range(5)]
+    server.kill()
+    pressed += [press(page, "2") for _ in range(7)]
+    expect(page.locator("#deck")).not_to_have_attribute("data-unsaved", "0")
+    server.start()
+    saved(page)
+    pressed += [press(page, "3") for _ in range(3)]
+    saved(page)
+    server.stop()
+    database = Database(workspace)
+    assert database.decided == dict(
+        zip(pressed, ["positive"] * 5 + ["negative"] * 7 + ["neutral"] * 3, strict=True)
+    )
+    assert len(database.events) == 15
+
+
+def test_a_browser_that_dies_offline_catches_up_at_the_next_visit(
+    workspace: Path, serve: Serve, page: Page
+) -> None:
+    server = serve(workspace)
+    open_review(page, server)
+    page.context.set_offline(True)
+    pressed = [press(page, "2") for _ in range(4)]
+    expect(page.locator("#deck")).to_have_attribute("data-unsaved", "4")
+    expect(page.locator(".saved")).to_contain_text("unsaved")
+    page.close()  # without a beacon: there is no network
+    page.context.set_offline(False)
+    again = page.context.new_page()
+    open_review(again, server)
+    saved(again)
+    server.stop()
+    assert set(Database(workspace).decided) == set(pressed)
+
+
+def test_blind_hides_the_suggestion_and_says_so(workspace: Path, serve: Serve, page: Page) -> None:
+    server = serve(workspace)
+    open_review(page, server, "?order=Random+sample")
+    deck = page.locator("#deck")
+    expect(deck).to_have_attribute("data-blind", "true")
+    expect(page.locator(".labels button.suggested")).to_have_count(0)
+    page.keyboard.press("Enter")  # there is nothing to accept
+    blind = press(page, "1")
+    page.keyboard.press("b")
+    expect(page.locator(".labels button.suggested")).to_have_count(1)
+    seen = press(page, "1")
+    peeked = row(page)
+    page.keyboard.press("b")  # hidden again, but this row was seen already
+    press(page, "2")
+    hidden = press(page, "2")
+    saved(page)
+    server.stop()
+    kept = {event["row_id"]: event for event in Database(workspace).events}
+    assert [kept[id]["blind"] for id in (blind, seen, peeked, hidden)] == [True, False, False, True]
+    assert '"suggestion": null' in kept[blind]["shown"]
+
+
+def test_hostile_texts_are_shown_as_they_are(tmp_path: Path, serve: Serve, page: Page) -> None:
+    texts = [
+        '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>',
+        "</article><style>*{display:none}</style> & &amp; <b>bold</b>",
+        "first line\n\nthird line\twith a tab",
+        "שלום עולם",
+        "word " * 4000,
+    ]
+    path = tmp_path / "hostile.duckdb"
+    seeded_file(path, texts, ["<b>yes</b>", "no\"'&"])
+    server = serve(path)
+    open_review(page, server, "?order=In+file+order")
+    card = page.locator(".card")
+    for text in texts:
+        assert card.text_content() == text
+        if text.startswith("first line"):
+            assert card.inner_text() == text
+        if text.startswith("word"):
+            assert card.evaluate("card => card.scrollHeight > card.clientHeight + 100")
+            assert card.evaluate("card => card.clientHeight < innerHeight / 2")
+        if text.startswith("שלום"):
+            assert card.evaluate("card => getComputedStyle(card).direction") == "rtl"
+        page.keyboard.press("1")
+    expect(page.locator("#deck")).to_have_attribute("data-state", "finished")
+    saved(page)
+    assert page.evaluate("window.hacked") is None
+    assert page.locator(".labels button").first.text_content() == "1<b>yes</b>"
+    expect(page.get_by_text("Nothing is waiting in this run.")).to_be_visible()
+
+
+def test_many_labels_are_found_by_typing(tmp_path: Path, serve: Serve, page: Page) -> None:
+    names = [f"topic {number}" for number in range(24)] + ["Sport", "Transport"]
+    path = tmp_path / "many.duckdb"
+    seeded_file(path, TEXTS[:6], names)
+    server = serve(path)
+    open_review(page, server, "?order=In+file+order")
+    first = press(page, "0")  # the tenth
+    page.keyboard.press("/")
+    page.keyboard.type("spo")
+    expect(page.locator(".labels button:visible")).to_have_count(2)
+    second = row(page)
+    page.keyboard.press("Enter")
+    expect(page.locator("#deck")).not_to_have_attribute("data-row", second)
+    expect(page.locator(".find")).to_have_value("")
+    saved(page)
+    server.stop()
+    store = open_store(path)
+    with store.read() as con:
+        kept = dict(con.execute("select row_id, label from decisions").fetchall())
+    store.close()
+    assert kept == {first: "topic 9", second: "Sport"}
+
+
+def test_mouse_and_touch_alone_are_enough(workspace: Path, serve: Serve, new_context: Callable[..., Any]) -> None:
+    server = serve(workspace)
+    page = new_context(has_touch=True, viewport={"width": 420, "height": 860}).new_page()
+    open_review(page, server)
+    first = row(page)
+    page.locator(".labels button").nth(1).tap()
+    expect(page.locator("#deck")).not_to_have_attribute("data-row", first)
+    second = row(page)
+    page.get_by_role("button", name="reject").tap()
+    expect(page.locator("#deck")).not_to_have_attribute("data-row", second)
+    page.get_by_role("button", name="undo").tap()
+    expect(page.locator("#deck")).to_have_attribute("data-row", second)
+    page.locator(".labels button").nth(0).click()
+    page.keyboard.press("Enter")  # after a click the key belongs to the row, not to the button clicked
+    saved(page)
+    server.stop()
+    database = Database(workspace)
+    assert database.current[first][0] == "negative"
+    assert database.current[second][0] == "positive"
+    assert database.counts.approved + database.counts.modified == 3
+
+
+def test_no_page_asks_anything_of_another_machine(workspace: Path, serve: Serve, page: Page) -> None:
+    """The fixture fails on any such request; here every page of the navigation is visited."""
+    server = serve(workspace)
+    page.goto(server.url)
+    settled(page)
+    links = page.get_by_test_id("stSidebarNav").get_by_role("link")
+    for name in links.all_inner_texts():
+        links.filter(has_text=name.split("\n")[-1]).first.click()
+        settled(page)
+        assert not page.get_by_test_id("stException").count(), f"{name}: {page.inner_text('body')}"
+    assert len(links.all()) == 7
