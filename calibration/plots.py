@@ -47,7 +47,7 @@ def reliability_figure(
     dark: bool = False,
     *,
     palette: Palette | None = None,
-    names: tuple[str, str] = ("as the model said", "with the temperature"),
+    names: tuple[str, str] = ("what the model said", "with the temperature"),
     height: int = 520,
 ) -> go.Figure:
     """How often labels were right against how sure they were, over the counts of rows per bin; shared x axis.
@@ -61,7 +61,7 @@ def reliability_figure(
     figure = make_subplots(rows=2, cols=1, row_heights=[0.76, 0.24], shared_xaxes=True, vertical_spacing=0.05)
     _diagonal(figure, colours)
     if after is None:
-        _curve(figure, before, BEFORE, "labels of this run", colours.accent, colours, band=True)
+        _curve(figure, before, BEFORE, "what the model said", colours.accent, colours, band=True)
         _counts(figure, before, BEFORE, colours.accent)
     else:
         _curve(figure, before, BEFORE, names[0], colours.muted, colours, band=False, dash="dot")
@@ -116,8 +116,8 @@ def _curve(
     marker = {"color": colour, "size": 9, "line": {"color": colour, "width": 2}}
     _points(figure, solid, series, name, marker, line={"color": colour, "width": 2, "dash": dash})
     open_marker = {"color": colours.surface, "size": 9, "line": {"color": colour, "width": 2}}
-    few = f"fewer than {FEW_ROWS} rows"
-    _points(figure, hollow, series, few, open_marker, bars=translucent(colour, 0.45), legend=not solid or band)
+    few = f"fewer than {FEW_ROWS} rows" if solid else name
+    _points(figure, hollow, series, few, open_marker, bars=translucent(colour, 0.45), legend=band or not solid)
 
 
 def _points(

@@ -34,7 +34,7 @@ def said_and_right(draw: st.DrawFn, min_rows: int = 0, max_rows: int = 60) -> tu
 
 def overconfident(rows: int, labels: int = 3, temperature: float = 2.5) -> tuple[FloatArray, IntArray]:
     """Scores of a model that is right as often as softmax(scores / temperature) says, and the truth."""
-    generator = np.random.default_rng(7)
-    honest = 1.5 * generator.normal(size=(rows, labels))
-    truth = (honest + generator.gumbel(size=honest.shape)).argmax(axis=1)
+    # Two generators, so that the first rows are the same however many are asked for.
+    honest = 1.5 * np.random.default_rng(7).normal(size=(rows, labels))
+    truth = (honest + np.random.default_rng(8).gumbel(size=honest.shape)).argmax(axis=1)
     return honest * temperature, truth.astype(np.int64)
