@@ -16,6 +16,8 @@ job = watch(studio.jobs, "load", finished="The file is loaded")
 if job is not None:
     load_form.show_result(studio, job)
 
+if st.session_state.pop("load_started", False):
+    st.session_state.update(data_tabs="Rows", load_path="")
 browse, load, history = st.tabs(
     ["Rows", "Load a file", "Loaded files"],
     key="data_tabs",
@@ -26,7 +28,9 @@ browse, load, history = st.tabs(
 if browse.open:
     with browse:
         if not total:
-            with ui.empty_state("table_rows", "No rows yet", "Load a file to see its rows here.", key="no_rows"):
+            with ui.empty_state(
+                "table_rows", "No rows yet", "Rows appear here once a file is loaded.", key="no_rows"
+            ):
                 pass
         else:
             with st.container(horizontal=True, vertical_alignment="bottom", key="row_filters"):

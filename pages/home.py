@@ -15,6 +15,7 @@ store = studio.store
 facts = statistics.overview(store)
 
 if not facts.rows:
+    first = samples.BUNDLED[0]
     ui.heading(
         "Welcome to Winnow", "Label text with models on this machine, and know how far to trust the labels."
     )
@@ -23,10 +24,10 @@ if not facts.rows:
             opened = st.button("Open the sample", key="open_sample", icon=":material/science:", type="primary")
             if st.button("Load a file", key="load_file", icon=":material/upload_file:"):
                 st.switch_page(ui.page("data"))
-        st.caption(f"The sample: {samples.BUNDLED[0].title}", text_alignment="center")
+        st.caption(f"{first.title}: {first.attribution}", text_alignment="center")
         if opened:
             with ui.guarded(), st.spinner("Loading the sample"):
-                sample.open_sample(store, samples.BUNDLED[0].name)
+                sample.open_sample(store, first.name)
                 st.rerun()
     with st.grid(3, key="how"):
         for icon, name, sentence in STEPS:

@@ -71,7 +71,7 @@ with st.container(horizontal=True, key="onward"):
     ui.go_to("export", "Export the labels", query={"run": run_id})
 
 ui.section("Labels")
-with st.container(horizontal=True, vertical_alignment="bottom", key="label_filters"):
+with st.container(horizontal=True, vertical_alignment="top", key="label_filters"):
     label = st.selectbox(
         "Label",
         dimensions[dimension].labels,

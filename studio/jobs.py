@@ -36,6 +36,9 @@ class Job(Generic[T]):
         self._cancel = threading.Event()
         self._ended = threading.Event()
         self._started_at = time.monotonic()
+        self._afterwards: list[Callable[[], None]] = []
+        self._closing = False
+        self._lock = threading.Lock()
 
     def report(self, fraction: float) -> None:
         """Called by the work now and then."""
@@ -52,6 +55,14 @@ class Job(Generic[T]):
     def wait(self, timeout: float) -> bool:
         """Block until the job has ended, at most `timeout` seconds; returns whether it has."""
         return self._ended.wait(timeout)
+
+    def afterwards(self, work: Callable[[], None]) -> None:
+        """Have `work` done once the job has ended, however it ended; at once if it already has."""
+        with self._lock:
+            if not self._closing:
+                self._afterwards.append(work)
+                return
+        work()
 
     @property
     def seconds_left(self) -> float | None:
@@ -76,6 +87,10 @@ class Job(Generic[T]):
             )
             self.state = "failed"
         finally:
+            with self._lock:
+                self._closing = True
+            for step in self._afterwards:
+                step()
             self._ended.set()
 
 

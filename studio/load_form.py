@@ -90,7 +90,10 @@ def _describe(studio: Studio, path: Path) -> None:
         st.code(first, language=None, wrap_lines=True)
     words = f"Load {plural(seen.lines, 'row')}" if seen.lines else "Load the file"
     if st.button(words, key="load", icon=":material/download:", type="primary"):
-        studio.load_file(path, mapping, encoding=encoding, source=path.name)
+        job = studio.load_file(path, mapping, encoding=encoding, source=path.name)
+        job.afterwards(lambda: sources.drop_upload(path))
+        st.session_state["load_started"] = True
+        st.session_state.pop("uploaded", None)
         st.rerun()
 
 

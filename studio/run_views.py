@@ -115,7 +115,7 @@ def label_table(found: Sequence[labels.CurrentLabel]) -> None:
         alt_text="Rows with their current label",
         columns={
             "Row": st.column_config.NumberColumn(width=70, format="localized"),
-            "Text": st.column_config.TextColumn(width=430),
+            "Text": st.column_config.TextColumn(width=390),
             "Confidence": st.column_config.ProgressColumn(width=130, format="%.0f%%", min_value=0, max_value=100),
         },
     )
