@@ -93,7 +93,7 @@ class _Work:
     def measure(self, dimension: int, rows: int, seconds: float) -> None:
         """Learn the size of the next batch from one that took `seconds`."""
         size, fitting = self.size[dimension], BATCH_SECONDS * rows / seconds
-        # Few rows together are slow per row, so a machine that is busy for a moment must not lead to batches of one.
+        # Few rows together are slow per row: a machine busy for a moment must not lead to batches of one.
         least = FIRST_BATCH if FIRST_BATCH * seconds / rows <= LONGEST_SECONDS else 1
         if fitting > size and rows * 2 >= size:
             # A leftover of a few rows says little about how fast many would be.

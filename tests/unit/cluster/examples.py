@@ -1,0 +1,102 @@
+"""Specifications, facts and a worker that needs no model, for the tests of the engine's parts."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from engine.labeler import Answer, LoadedModel
+from engine.worker_process import WorkerDied
+from workspace.errors import ModelError
+from workspace.facts import DimensionSpec, Fact, ModelSpec, RunSpec, run_id
+from workspace.ids import row_id
+
+MODEL = ModelSpec("rule", "Rule", "rule.gguf", "d" * 32)
+DEADLINE = 60.0  # seconds; only ever reached when something is broken
+
+
+def dimension(name: str = "mood", labels: tuple[str, ...] = ("good", "bad")) -> DimensionSpec:
+    return DimensionSpec(name, "single", labels, labels, "Answer with a word.", "Text: {text}")
+
+
+def spec(*names: str, prompt: str = "p", model: ModelSpec = MODEL) -> RunSpec:
+    dimensions = tuple(dimension(name) for name in names or ("mood",))
+    return RunSpec(run_id("task", prompt, model.digest), "task", "moods", prompt, model, dimensions)
+
+
+def rows(count: int, start: int = 0) -> list[tuple[str, str]]:
+    return [(row_id(text), text) for text in (f"text number {i}" for i in range(start, start + count))]
+
+
+def fact(run: RunSpec, row: str, name: str = "mood", kind: str = "label") -> Fact:
+    return Fact(
+        *("", -1, run.run_id, row, name, "rule", 0, "error" if kind == "error" else "label", "good"),
+        *((math.log(0.75), math.log(0.25)), 0.75, run.model.digest, run.prompt_id, "here", "c.1", 0, 0.1, 9, 0),
+        *((), "", 1.7e9),
+    )
+
+
+def wait_for(condition: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
+    end = time.monotonic() + deadline
+    while not condition():
+        assert time.monotonic() < end, f"waited {deadline:.0f} s for: {what}"
+        time.sleep(0.01)
+
+
+class RuleWorker:
+    """A worker whose rule is in the texts: "deadly" ends it, "wrong" is answered with an error."""
+
+    def __init__(self, refuse: str = "", loading_deaths: int = 0) -> None:
+        self.refuse = refuse
+        self.loading_deaths = loading_deaths
+        self.starts = 0
+        self.asked: list[tuple[str, int]] = []  # dimension and rows of every batch
+        self.hold = threading.Event()  # cleared: batches wait
+        self.hold.set()
+        self.busy = threading.Event()  # a batch is being computed
+        self.killed = threading.Event()
+        self.running = False
+
+    @property
+    def pid(self) -> int:
+        return 1 if self.running else 0
+
+    def start(
+        self,
+        model: ModelSpec,
+        dimensions: Sequence[DimensionSpec],
+        log_path: Path,
+        progress: Callable[[float], None] | None = None,
+    ) -> LoadedModel:
+        self.starts += 1
+        if self.refuse:
+            raise ModelError(self.refuse)
+        if self.starts <= self.loading_deaths:
+            raise WorkerDied("It ended while loading.")
+        self.running = True
+        self.killed.clear()
+        return LoadedModel(model.name, "rule", 100, 50, 1, (), 0.0)
+
+    def score(self, dimension: DimensionSpec, rows: Sequence[str]) -> list[Answer]:
+        self.asked.append((dimension.name, len(rows)))
+        self.busy.set()
+        while not self.hold.wait(0.01):
+            if self.killed.is_set():
+                raise WorkerDied("It was killed.")
+        if any("deadly" in row for row in rows):
+            self.running = False
+            raise WorkerDied("It ended.")
+        return [self._answer(row) for row in rows]
+
+    def kill(self) -> None:
+        self.running = False
+        self.killed.set()
+
+    def _answer(self, row: str) -> Answer:
+        if "wrong" in row:
+            return Answer((), 5, 0, 0.001, (), "This row cannot be answered.")
+        share = 0.9 if len(row) % 2 else 0.3
+        return Answer((math.log(share), math.log(1 - share)), 5, 0, 0.001)
