@@ -47,8 +47,7 @@ def too_few(found: Assessment, run_id: str) -> None:
     with st.container(border=True, horizontal=True, vertical_alignment="center", key="too_few"):
         st.markdown(
             f":orange[:material/info:] {plural(found.rows, 'checked row')} can mislead. About "
-            f"**{number(found.rows_missing)} more**, decided without seeing the suggestion, would make these "
-            "numbers worth relying on.",
+            f"**{number(found.rows_missing)} more**, decided blind, would make these numbers reliable.",
             width="stretch",
         )
         if st.button("Review blind", key="review_blind", icon=":material/visibility_off:"):
@@ -125,8 +124,8 @@ def _judged(name: str, found: Assessment) -> dict[str, str]:
 def _verdict(raw: Assessment, crossed: Assessment, *, hopeless: bool) -> str:
     """How far the gain may be believed, in words."""
     fair = (
-        f"The curve judges the temperature on the very rows it was fitted on, which can flatter it. “Rows left out” "
-        f"does not: each row is judged by a fit on the other {FOLDS - 1} of {FOLDS} parts."
+        "The curve judges the temperature on the very rows it was fitted on, which can flatter it. “Rows left "
+        f"out” does not: each row is judged by a fit on the other {FOLDS - 1} of {FOLDS} parts."
     )
     if hopeless:
         return "Confidence hardly tells right from wrong here, so no temperature can make it useful. " + fair
