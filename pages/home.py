@@ -19,7 +19,7 @@ if not facts.rows:
     ui.heading(
         "Welcome to Winnow", "Label text with models on this machine, and know how far to trust the labels."
     )
-    with ui.empty_state("grass", "Nothing to label yet", "Try the bundled sample, or bring a file.", key="empty"):
+    with ui.empty_state(ui.MARK, "Nothing to label yet", "Try the bundled sample, or bring a file.", key="empty"):
         with st.container(horizontal=True, horizontal_alignment="center", key="first_choice"):
             opened = st.button("Open the sample", key="open_sample", icon=":material/science:", type="primary")
             if st.button("Load a file", key="load_file", icon=":material/upload_file:"):

@@ -192,7 +192,10 @@ def show_rejects(studio: Studio, import_id: str) -> None:
         table,
         key=f"rejects_{import_id}",
         alt_text="Rejected lines",
-        columns={"Line": st.column_config.NumberColumn(width=70, format="localized")},
+        columns={
+            "Line": st.column_config.NumberColumn(width=70, format="localized"),
+            "Content": st.column_config.TextColumn(width=480),
+        },
     )
     st.download_button(
         "Download the rejected lines",

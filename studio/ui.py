@@ -41,11 +41,14 @@ def section(title: str) -> None:
 def empty_state(icon: str, title: str, sentence: str, *, key: str) -> Iterator[None]:
     """A card that says what is missing and, inside the block, offers the one way to get it.
 
-    `icon` is a Material symbol name such as "table_rows".
+    `icon` is a Material symbol name such as "table_rows", or MARK for our own.
     """
     with st.container(border=True, horizontal_alignment="center", gap="small", key=key):
         st.space("medium")
-        st.title(f":primary[:material/{icon}:]", anchor=False, text_alignment="center")
+        if icon == MARK:
+            st.image(MARK, width=64, alt="")
+        else:
+            st.title(f":primary[:material/{icon}:]", anchor=False, text_alignment="center")
         st.subheader(title, anchor=False, text_alignment="center")
         st.caption(sentence, text_alignment="center")
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -41,3 +42,11 @@ def said(app: AppTest) -> str:
     """Everything a page says outside of tables and inputs."""
     parts = (*app.title, *app.subheader, *app.markdown, *app.caption, *app.success, *app.error)
     return "\n".join(str(element.value) for element in parts)
+
+
+def press(app: AppTest, key: str, choice: str) -> AppTest:
+    """Choose on a segmented control."""
+    control: Any = next(element for element in app.get("segmented_control") if element.key == key)
+    control.set_value(choice).run()
+    assert not app.exception
+    return app

@@ -5,19 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from studio.runtime import Studio
-from tests.pages.conftest import OpenPage
+from tests.pages.conftest import OpenPage, press
 from tests.seeding import seed
 from workspace import labels
-
-
-def choose(app: AppTest, key: str, value: str) -> AppTest:
-    control = next(element for element in app.get("segmented_control") if element.key == key)
-    control.set_value(value).run()
-    assert not app.exception
-    return app
 
 
 def test_without_labels_there_is_one_way_on(open_page: OpenPage) -> None:
@@ -30,7 +22,7 @@ def test_the_file_holds_what_the_workspace_holds(
     open_page: OpenPage, studio: Studio, tmp_path: Path, format: str
 ) -> None:
     spec = seed(studio.store, [f"text {n}, with a comma" for n in range(30)])
-    app = choose(open_page("export"), "format", format)
+    app = press(open_page("export"), "format", format)
     path = tmp_path / f"out.{format.lower()}"
     app.text_input[0].set_value(str(path)).run()
     app.button(key="write").click().run()
@@ -47,7 +39,7 @@ def test_the_file_holds_what_the_workspace_holds(
 
 def test_only_confident_rows(open_page: OpenPage, studio: Studio, tmp_path: Path) -> None:
     spec = seed(studio.store, [f"text {n}" for n in range(30)])
-    app = choose(open_page("export"), "what", "Confidence at least")
+    app = press(open_page("export"), "what", "Confidence at least")
     app.slider(key="least").set_value(80).run()
     path = tmp_path / "sure.csv"
     app.text_input[0].set_value(str(path)).run()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import time
 
 from studio.runtime import Studio
-from tests.pages.conftest import OpenPage, said
+from tests.pages.conftest import OpenPage, press, said
 from tests.seeding import seed
 from workspace import labels, runs
 
@@ -45,7 +45,7 @@ def test_a_model_labels_eight_rows(open_page: OpenPage, studio: Studio) -> None:
     seed(studio.store, [f"the day number {n} was wonderful" for n in range(20)], labeled=0)
     app = open_page("label")
     app.selectbox(key="run_task").set_value("sentiment").run()
-    app.get("segmented_control")[0].set_value("Other").run()
+    press(app, "run_amount", "Other")
     app.number_input(key="run_limit").set_value(8).run()
     app.button(key="start_run").click().run()
     assert not app.exception

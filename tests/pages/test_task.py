@@ -3,16 +3,14 @@ from __future__ import annotations
 from streamlit.testing.v1 import AppTest
 
 from studio.runtime import Studio
-from tests.pages.conftest import OpenPage, said
+from tests.pages.conftest import OpenPage, press, said
 from tests.seeding import task_of
 from workspace import tasks
 from workspace.task import to_yaml
 
 
 def as_text(app: AppTest) -> AppTest:
-    app.get("segmented_control")[0].set_value("Text").run()
-    assert not app.exception
-    return app
+    return press(app, "task_view", "Text")
 
 
 def document(app: AppTest) -> str:
@@ -41,7 +39,7 @@ def test_form_and_text_are_the_same_document(open_page: OpenPage) -> None:
     as_text(app)
     assert "title: Moods" in document(app)
     app.text_area[0].set_value(document(app).replace("Moods", "Feelings")).run()
-    app.get("segmented_control")[0].set_value("Form").run()
+    press(app, "task_view", "Form")
     assert next(field for field in app.text_input if field.label == "Title").value == "Feelings"
 
 
