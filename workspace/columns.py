@@ -67,6 +67,11 @@ class Mapping(msgspec.Struct, frozen=True):
         return list(dict.fromkeys(name for name in names if name is not None))
 
 
+def text_of(row: Lookup[str, str | None], mapping: Mapping) -> str:
+    """The text of one record under a mapping, exactly as it is loaded. Columns that are missing count as empty."""
+    return "".join((row.get(part) or "") if column else part for column, part in mapping.pieces())
+
+
 def suggest(columns: Sequence[str], rows: Sequence[Lookup[str, str]]) -> Mapping:
     """The best guess from the columns' names and up to twenty rows. `text` is empty if there is no column."""
     if not columns:

@@ -16,11 +16,12 @@ import tempfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import msgspec
 
-from workspace.columns import Mapping
+from workspace.columns import Mapping, text_of
 from workspace.errors import IntakeError
 from workspace.formats import FileKind, check_file, digest_of, identify, scan
 from workspace.ids import content_id
@@ -29,7 +30,18 @@ from workspace.meter import Meter
 from workspace.staging import Staged, Staging
 from workspace.store import Connection, Store, moment
 
-__all__ = ["ImportRecord", "LoadResult", "Mapping", "Preview", "Reject", "imports", "load", "preview", "rejects"]
+__all__ = [
+    "ImportRecord",
+    "LoadResult",
+    "Mapping",
+    "Preview",
+    "Reject",
+    "imports",
+    "load",
+    "preview",
+    "rejects",
+    "text_of",
+]
 
 
 class LoadResult(msgspec.Struct, frozen=True):
@@ -148,10 +160,10 @@ def _result(import_id: str, staged: Staged, added: int) -> LoadResult:
 
 
 def _earlier(con: Connection, import_id: str) -> LoadResult | None:
-    row = con.execute("select lines, rejected from imports where id = ?", [import_id]).fetchone()
-    if row is None:
+    found = con.execute("select lines, rejected from imports where id = ?", [import_id]).fetchall()
+    if not found:
         return None
-    lines, rejected = int(row[0]), int(row[1])
+    lines, rejected = found[0]
     return LoadResult(import_id, lines, 0, lines - rejected, rejected, True)
 
 
@@ -181,7 +193,21 @@ def imports(store: Store) -> list[ImportRecord]:
             """select id, source, format, encoding, mapping, bytes, lines, added, repeated, rejected,
                       epoch_us(finished_at) from imports order by finished_at desc, rowid desc"""
         ).fetchall()
-    return [
-        ImportRecord(*told, msgspec.json.decode(mapping, type=Mapping), *counts, moment(finished))
-        for *told, mapping, counts, finished in ((*v[:4], v[4], v[5:10], v[10]) for v in found)
-    ]
+    return [_record(row) for row in found]
+
+
+def _record(row: tuple[Any, ...]) -> ImportRecord:
+    name, source, format, encoding, raw, size, lines, added, repeated, rejected, finished = row
+    return ImportRecord(
+        id=name,
+        source=source,
+        format=format,
+        encoding=encoding,
+        mapping=msgspec.json.decode(raw, type=Mapping),
+        bytes=size,
+        lines=lines,
+        added=added,
+        repeated=repeated,
+        rejected=rejected,
+        finished_at=moment(finished),
+    )

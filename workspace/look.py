@@ -73,8 +73,6 @@ def preview(path: Path, *, format: str | None = None, encoding: str | None = Non
             seen.append(record)
         if record.values is not None and len(rows) < PREVIEW_ROWS:
             rows.append(record)
-        if complete:
-            continue
     if refused:
         first = next((r for r in seen if r.values is None), None)
         where = f"; the first is line {first.line}: {first.reason}" if first else ""
@@ -151,14 +149,14 @@ def _parquet(path: Path) -> Preview:
         names = list(expressions)
         select = ", ".join(f"{expression} as c{i}" for i, expression in enumerate(expressions.values()))
         found = con.execute(f"select {select} from {read_parquet_sql(path)} limit {PREVIEW_ROWS}").fetchall()
-        counted = con.execute(f"select count(*) from {read_parquet_sql(path)}").fetchone()
+        counted = con.execute(f"select count(*) from {read_parquet_sql(path)}").fetchall()
     except duckdb.Error as error:
         raise not_parquet(path.name, error) from error
     finally:
         con.close()
     rows = [{name: (value or "")[:_CUT] for name, value in zip(names, row, strict=True)} for row in found]
     notes = [] if rows else ["There are no rows in it."]
-    return Preview("parquet", "", names, rows, int(counted[0]) if counted else 0, suggest(names, rows), notes)
+    return Preview("parquet", "", names, rows, int(counted[0][0]), suggest(names, rows), notes)
 
 
 def not_parquet(name: str, error: Exception) -> IntakeError:

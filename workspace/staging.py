@@ -18,7 +18,7 @@ from typing import IO, Any
 import duckdb
 import pyarrow as pa
 
-from workspace.columns import Mapping
+from workspace.columns import Mapping, text_of
 from workspace.errors import IntakeError
 from workspace.formats import FileKind, Scan
 from workspace.ids import row_id
@@ -202,8 +202,8 @@ class Staging:
         return self._counted(mapping, "id")
 
     def _counted(self, mapping: Mapping, key: str) -> Staged:
-        row = self._con.execute(f"select count(*), count(distinct {key}) from {self._schema}.good").fetchone()
-        good, distinct = row if row is not None else (0, 0)
+        found = self._con.execute(f"select count(*), count(distinct {key}) from {self._schema}.good").fetchall()
+        good, distinct = found[0]
         refused = _number(self._con, f"select count(*) from {self._schema}.refused")
         return Staged(self._schema, good, refused, distinct, not refused, tuple(mapping.gold))
 
@@ -242,7 +242,7 @@ class _Batch:
         if values is None:
             self._refuse(record.line, record.reason, record.content)
         else:
-            text = "".join((values.get(part) or "") if column else part for column, part in mapping.pieces())
+            text = text_of(values, mapping)
             told = [
                 values.get(mapping.domain) if mapping.domain else None,
                 values.get(mapping.id) if mapping.id else None,
@@ -360,8 +360,7 @@ def _too_big(error: Exception) -> IntakeError:
 
 
 def _number(con: Connection, sql: str) -> int:
-    row = con.execute(sql).fetchone()
-    return int(row[0]) if row is not None else 0
+    return int(con.execute(sql).fetchall()[0][0])
 
 
 def sql_string(text: str) -> str:
