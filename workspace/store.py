@@ -100,7 +100,8 @@ class Store:
         if not first:
             return
         self._wait_for_readers()
-        self._con.close()
+        with suppress(duckdb.Error):  # a reader that could not be interrupted still holds the file
+            self._con.close()
         with suppress(OSError):
             _temporary(self.path).rmdir()
         with _open_guard:
@@ -114,10 +115,10 @@ class Store:
     def _wait_for_readers(self) -> None:
         deadline = time.monotonic() + CLOSE_SECONDS
         with self._guard:
-            for cursor in self._readers:
-                cursor.interrupt()
-            while self._readers and (left := deadline - time.monotonic()) > 0:
-                self._guard.wait(left)
+            while self._readers and time.monotonic() < deadline:
+                for cursor in self._readers:
+                    cursor.interrupt()  # again and again: between two statements it has no effect
+                self._guard.wait(0.02)
 
     def _write_forever(self) -> None:
         con = self._con.cursor()
