@@ -140,7 +140,8 @@ class WorkerProcess:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         # The log may quote rows: only the owner may read it.
         descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        environment = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONUTF8": "1"}
+        # Without the last one a failed assertion in llama.cpp starts a debugger, which can take minutes.
+        environment = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONUTF8": "1", "GGML_NO_BACKTRACE": "1"}
         try:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "engine.worker"],

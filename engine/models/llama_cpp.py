@@ -18,7 +18,6 @@ import numpy as np
 from engine.labeler import EMPTY, TRUNCATED, Answer, LoadedModel, Progress
 from engine.models.catalog import check_file
 from engine.models.chat_template import frame
-from engine.models.kernels import fast_kernels_work
 from engine.models.label_tree import Floats, LabelTree, label_tree
 from engine.models.llama_native import (
     MAX_SEQUENCES,
@@ -29,6 +28,7 @@ from engine.models.llama_native import (
     build,
     physical_cores,
 )
+from engine.models.tuning import fastest_form
 from workspace.errors import ModelError
 from workspace.facts import DimensionSpec
 
@@ -82,12 +82,13 @@ class LlamaScorer:
     ) -> None:
         started = time.perf_counter()
         check_file(Path(path))
-        self._model = NativeModel(path, progress, fast=fast_kernels_work(path))
+        self.threads = threads or physical_cores()
+        form = fastest_form(path, (lambda: progress(0.0)) if progress is not None else None)
+        self._model = NativeModel(form.path, progress, rearranged=form.rearranged)
         self._asked: dict[DimensionSpec, _Asked] = {}
         self._saved: collections.OrderedDict[DimensionSpec, bytes] = collections.OrderedDict()
         self._live: DimensionSpec | None = None
         self._beat: Callable[[], object] = _nothing
-        self.threads = threads or physical_cores()
         self._limit = self._model.n_ctx_train or CONTEXT_TOKENS
         if n_ctx is None:
             longest = max((len(self._frame_tokens(dimension)[0]) for dimension in dimensions), default=0)
@@ -96,7 +97,7 @@ class LlamaScorer:
         rooms = [self._ask(dimension).room for dimension in dimensions]
         self.loaded = LoadedModel(
             name=name or Path(path).stem,
-            build=build(),
+            build=f"{build()}, {form.name} weights",
             n_ctx=self._context.n_ctx,
             row_tokens=min(rooms, default=self._context.n_ctx),
             threads=self.threads,

@@ -63,18 +63,20 @@ def physical_cores() -> int:
 class NativeModel:
     """Weights and vocabulary. Free with `close`; not thread-safe.
 
-    `fast` allows the kernels that need weights in another order than the file's (AMX, repacking); they crash on
-    some machines, see `engine.models.kernels`.
+    `rearranged` allows the kernels that need weights in another order than the file's (AMX, repacking); they crash
+    on some machines, see `engine.models.tuning`.
     """
 
-    def __init__(self, path: str, progress: Callable[[float], None] | None = None, fast: bool = True) -> None:
+    def __init__(
+        self, path: str, progress: Callable[[float], None] | None = None, rearranged: bool = True
+    ) -> None:
         check_file(Path(path))
         quiet()
         llama_cpp.llama_backend_init()
         self.gpu = bool(llama_cpp.llama_supports_gpu_offload())
         parameters = llama_cpp.llama_model_default_params()
         parameters.n_gpu_layers = -1 if self.gpu else 0
-        parameters.use_extra_bufts = fast
+        parameters.use_extra_bufts = rearranged
 
         @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator, unused-ignore]
         def heard(share: float, _: Any) -> bool:
@@ -162,7 +164,8 @@ class NativeContext:
     def __init__(self, model: NativeModel, n_ctx: int, n_batch: int, threads: int) -> None:
         parameters = llama_cpp.llama_context_default_params()
         parameters.n_ctx = n_ctx
-        parameters.n_batch = parameters.n_ubatch = n_batch
+        # llama.cpp aborts the process when a batch cannot hold one token of every sequence.
+        parameters.n_batch = parameters.n_ubatch = max(n_batch, MAX_SEQUENCES)
         parameters.n_seq_max = MAX_SEQUENCES
         parameters.n_threads = parameters.n_threads_batch = threads
         parameters.kv_unified = True
