@@ -203,3 +203,20 @@ def test_the_diagram_says_what_it_shows(page: Callable[[], AppTest], store: Stor
     drawn = page().get("plotly_chart")[0].proto
     assert "calibration error" in drawn.alt
     assert "was right" in drawn.spec
+
+
+def test_a_click_in_the_diagram_chooses_the_bin_and_a_click_beside_it_none() -> None:
+    def script() -> None:
+        import streamlit as st
+        from streamlit.typing import PlotlyState
+
+        from studio import calibration_views
+
+        for name, points in (("hit", [{"customdata": ["after", 0.7, 0.8]}]), ("missed", [])):
+            st.session_state[name] = PlotlyState(selection={"points": points})
+            calibration_views.open_clicked(name)
+
+    app = AppTest.from_function(script).run()
+    assert not app.exception
+    assert app.session_state["hit_bin"] == ("after", 0.7, 0.8)
+    assert app.session_state["missed_bin"] is None
