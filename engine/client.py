@@ -280,5 +280,5 @@ def _reap() -> None:
 
 def _last_words(folder: StateFolder) -> str:
     lines = [line for line in folder.tail().splitlines() if " ERROR " in line]
-    reason = lines[-1].split(" ERROR ", 1)[1] + " " if lines else ""
-    return f"{reason}Saved labels are safe. Its log is {folder.log}."
+    reason = lines[-1].split(" ERROR ", 1)[1] if lines else "Saved labels are safe."
+    return f"{reason} Its log is {folder.log}."
