@@ -142,6 +142,8 @@ class WorkerProcess:
         descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         # Without the last one a failed assertion in llama.cpp starts a debugger, which can take minutes.
         environment = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONUTF8": "1", "GGML_NO_BACKTRACE": "1"}
+        # Threads that wait for each other by spinning come to a near standstill when the cores have other work.
+        environment.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "engine.worker"],

@@ -17,7 +17,7 @@ _SENTINEL = "\ue000winnow\ue001row\ue002"
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
-    "{% endfor %}<|im_start|>assistant\n"
+    "{% endfor %}{{ '<|im_start|>assistant\n' }}"
 )
 PLAIN = "{% for message in messages %}{{ message['content'] }}\n\n{% endfor %}Answer:"
 

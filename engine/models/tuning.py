@@ -77,6 +77,13 @@ def fastest_form(path: str, waiting: Callable[[], None] | None = None) -> Form:
     return best
 
 
+def rearranging_works(path: str) -> bool:
+    """Whether this model can be loaded with the kernels that rearrange weights, which is llama.cpp's default."""
+    if b"AMX" not in llama_cpp.llama_print_system_info():
+        return True
+    return fastest_form(path).rearranged
+
+
 def _unpackable(path: str) -> bool:
     """Whether a small, quantized model may be kept eight times larger in memory and on disk."""
     if os.environ.get("WINNOW_WEIGHTS") == "original" or llama_cpp.llama_supports_gpu_offload():
