@@ -282,7 +282,7 @@ def _guess_encoding(head: bytes, name: str) -> str:
     if even > 0.3 and odd < 0.1:
         return "utf-16-be"
     controls = len(sample) - len(sample.translate(None, _CONTROL))
-    if controls > 0.1 * len(sample):
+    if controls > 0.05 * len(sample):
         raise IntakeError(
             f"{name} is not a text file.",
             f"Winnow reads {', '.join(FORMATS)}. If this is text in an unusual encoding, name the encoding.",

@@ -18,10 +18,10 @@ from typing import Any, Literal
 from workspace.errors import IntakeError
 
 MAX_TEXT = 1 << 24  # characters in one field; what is longer is damage, most often a quote never closed
+BLANK = " \t\r\n\v\f"  # a text of nothing but these is empty
 NO_DELIMITER = "\x1f"  # for files of one column: a separator that is never in text
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NUMBER = re.compile(r"[-+]?[0-9][0-9.,eE+-]*")
-_DECODER = json.JSONDecoder(parse_int=lambda raw: _Number(raw), parse_float=lambda raw: _Number(raw))
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class _Number(str):
     """A JSON number as it was written."""
 
     __slots__ = ()
+
+
+_DECODER = json.JSONDecoder(parse_int=_Number, parse_float=_Number, parse_constant=_Number)
 
 
 class _Feed(Iterator[str]):
@@ -84,7 +87,8 @@ def sniff_dialect(head: str, complete: bool, prefer: str | None = None) -> Diale
     chosen = ((prefer or NO_DELIMITER), '"')
     first: list[str] = []
     for place, delimiter in enumerate([prefer] if prefer else [",", "\t", ";", "|", NO_DELIMITER]):
-        for quote in ('"', ""):
+        # Tab-separated files are often written without any quoting, so that a quote is just a character.
+        for quote in ('"', "") if delimiter == "\t" else ('"',):
             rows, errors = _try(lines, delimiter, quote)
             if not rows:
                 continue
@@ -92,7 +96,7 @@ def sniff_dialect(head: str, complete: bool, prefer: str | None = None) -> Diale
             even = sum(len(row) == width for row in rows) / (len(rows) + errors)
             # More than one column beats one, sound quoting beats raw quotes, and the common delimiter wins a tie.
             alone = 0.01 if width == 1 and delimiter != NO_DELIMITER and not prefer else 0.0
-            score = ((width > 1) + even - (0.05 if not quote else 0.0) - alone, -place)
+            score = ((width > 1) + even - (0.3 if not quote else 0.0) - alone, -place)
             if best is None or score > best:
                 best, chosen, first = score, (delimiter, quote), rows[0]
     header = not any(_NUMBER.fullmatch(cell.strip()) or len(cell) > 200 for cell in first)
@@ -295,8 +299,6 @@ def _as_text(value: Any) -> str | None:
         return str(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):  # NaN and infinities
-        return str(value)
     return _dump(value)
 
 

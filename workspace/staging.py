@@ -24,10 +24,9 @@ from workspace.formats import FileKind, Scan
 from workspace.ids import row_id
 from workspace.look import JSON_BYTES, clean, decoded_head, error_handler, not_parquet, wrong_encoding
 from workspace.meter import Meter
-from workspace.records import Dialect, Record, csv_records, json_records, jsonl_records, text_records
+from workspace.records import BLANK, Dialect, Record, csv_records, json_records, jsonl_records, text_records
 from workspace.store import Connection, Store
 
-BLANK = " \t\r\n\v\f"
 EMPTY = "empty text"
 EXCERPT = 200  # characters of a refused line that are kept
 BATCH_ROWS = 50_000
@@ -329,7 +328,8 @@ def _select(mapping: Mapping, columns: dict[str, str], source: str, extra: str) 
     pieces = [columns[part] if column else sql_string(part) for column, part in mapping.pieces()]
     joined = [columns[name] for name in mapping.text]
     text = f"coalesce({pieces[0]}, '')" if len(pieces) == 1 else f"concat({', '.join(pieces)})"
-    plain = "text" if len(pieces) == 1 else f"concat({', '.join(joined)})"
+    # What must not be blank: the columns alone, without the words of a template.
+    plain = f"concat({', '.join(joined)})"
     told = [
         f"nullif({columns[mapping.domain]}, '')" if mapping.domain else "null::varchar",
         f"nullif({columns[mapping.id]}, '')" if mapping.id else "null::varchar",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -35,32 +38,27 @@ TEXTS = [
 
 
 @pytest.fixture
-def store(tmp_path: Path):
+def store(tmp_path: Path) -> Iterator[Store]:
     opened = open_store(tmp_path / "w.duckdb")
     yield opened
     opened.close()
 
 
-def read(path: Path) -> list[dict[str, object]]:
-    if path.suffix == ".csv":
-        # The C parser of pandas ends a field at NUL; the Python one reads it.
-        frame = pd.read_csv(path, keep_default_na=False, engine="python", dtype={"text": str}, lineterminator=None)
-        return frame.to_dict("records")
+def read(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".jsonl":
         return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    return pq.read_table(path).to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+    return rows
 
 
-def read_csv(path: Path) -> list[dict[str, str]]:
-    import csv
-
+def read_csv(path: Path) -> list[dict[str, Any]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_every_text_comes_back_unchanged(store: Store, tmp_path: Path, kind: exports.Format) -> None:
-    spec = seed(store, TEXTS)
+    spec = seed(store, TEXTS)[0]
     result = exports.export(store, spec.run_id, tmp_path / f"out.{kind}", kind)
     assert result.rows == len(TEXTS)
     rows = read_csv(result.path) if kind == "csv" else read(result.path)
@@ -76,13 +74,13 @@ def test_every_text_comes_back_unchanged(store: Store, tmp_path: Path, kind: exp
 
 def test_pandas_reads_the_csv(store: Store, tmp_path: Path) -> None:
     texts = [text for text in TEXTS if "\0" not in text and "\r" not in text]
-    spec = seed(store, texts)
+    spec = seed(store, texts)[0]
     rows = pd.read_csv(exports.export(store, spec.run_id, tmp_path / "out.csv", "csv").path, keep_default_na=False)
     assert list(rows["text"]) == texts
 
 
 def test_people_come_before_the_model_and_filters_choose(store: Store, tmp_path: Path) -> None:
-    spec = seed(store, ["a", "b", "c", "d"])
+    spec = seed(store, ["a", "b", "c", "d"])[0]
     first = labels.page(store, spec.run_id, "sentiment")[0]
     event = decisions.DecisionEvent(
         seq=0, row_id=first.row_id, action="modify", label="neutral", seconds=1.0, comment="", blind=False,
@@ -120,14 +118,14 @@ def test_all_dimensions_are_columns_even_one_called_domain(store: Store, tmp_pat
 
 
 def test_only_the_rows_of_one_load(store: Store, tmp_path: Path) -> None:
-    spec = seed(store, ["a", "b"])
+    spec = seed(store, ["a", "b"])[0]
     store.write(lambda con: con.execute("insert into repeats select id, 'later', 1 from rows where text = 'b'"))
     assert [row["text"] for row in exports.preview(store, spec.run_id, import_id="later")] == ["b"]
     assert len(exports.preview(store, spec.run_id, import_id="seed")) == 2
 
 
 def test_gold_is_a_column_when_there_is_some(store: Store) -> None:
-    spec = seed(store, ["a", "b"])
+    spec = seed(store, ["a", "b"])[0]
     assert "sentiment_gold" not in exports.preview(store, spec.run_id)[0]
     store.write(
         lambda con: con.execute(
@@ -138,7 +136,7 @@ def test_gold_is_a_column_when_there_is_some(store: Store) -> None:
 
 
 def test_spreadsheet_safety_is_asked_for(store: Store, tmp_path: Path) -> None:
-    spec = seed(store, ["=1+1", "+1", "-1", "@x", "fine"])
+    spec = seed(store, ["=1+1", "+1", "-1", "@x", "fine"])[0]
     plain = read_csv(exports.export(store, spec.run_id, tmp_path / "p.csv", "csv").path)
     assert [row["text"] for row in plain] == ["=1+1", "+1", "-1", "@x", "fine"]
     safe = read_csv(exports.export(store, spec.run_id, tmp_path / "s.csv", "csv", spreadsheet_safe=True).path)
@@ -146,7 +144,7 @@ def test_spreadsheet_safety_is_asked_for(store: Store, tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written_says_so_and_leaves_the_old_file(store: Store, tmp_path: Path) -> None:
-    spec = seed(store, ["a"])
+    spec = seed(store, ["a"])[0]
     with pytest.raises(ExportError, match="does not exist"):
         exports.export(store, spec.run_id, tmp_path / "missing" / "o.csv", "csv")
     with pytest.raises(ExportError, match="is a folder"):
@@ -162,7 +160,7 @@ def test_what_cannot_be_written_says_so_and_leaves_the_old_file(store: Store, tm
 
 def test_fifty_thousand_rows(store: Store, tmp_path: Path) -> None:
     texts = [f"text number {i}" for i in range(50_000)]
-    spec = seed(store, texts)
+    spec = seed(store, texts)[0]
     result = exports.export(store, spec.run_id, tmp_path / "o.jsonl", "jsonl")
     assert result.rows == 50_000
     with result.path.open(encoding="utf-8") as file:
