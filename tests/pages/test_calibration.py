@@ -1,38 +1,28 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from studio import runtime, ui
 from studio.runtime import Studio
 from tests.pages import checked_workspace as checked
+from tests.pages.conftest import OpenPage
 from workspace import calibrators, labels, runs, tasks
-from workspace.store import Store, open_store
+from workspace.store import Store
 from workspace.task import parse_task
 
-PAGE = ui.page("calibration")
+
+@pytest.fixture
+def store(studio: Studio) -> Store:
+    return studio.store
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    studio = Studio(open_store(tmp_path / "mood.duckdb"))
-    runtime.use(studio)
-    yield studio.store
-    runtime.close()
-
-
-@pytest.fixture
-def page(store: Store) -> Callable[[], AppTest]:
-    def opened() -> AppTest:
-        app = AppTest.from_file(str(PAGE), default_timeout=60).run()
-        assert not app.exception
-        return app
-
-    return opened
+def page(open_page: OpenPage) -> Callable[[], AppTest]:
+    return lambda: open_page("calibration")
 
 
 def texts(app: AppTest) -> str:
