@@ -103,20 +103,30 @@ def facts_for(spec: RunSpec, ids: Sequence[str], *, author: str = "seed", first:
 
 
 def seed(
-    store: Store, texts: Sequence[str], labels: Sequence[str] = SENTIMENT, *, labeled: int | None = None
-) -> RunSpec:
-    """Rows, a task, and a run whose first `labeled` rows (all by default) are answered."""
+    store: Store,
+    texts: Sequence[str],
+    labels: Sequence[str] = SENTIMENT,
+    *,
+    names: Sequence[str] = ("sentiment",),
+    labeled: int | None = None,
+) -> list[RunSpec]:
+    """Rows and, per name, a task with a run whose first `labeled` rows (all by default) are answered."""
     ids = add_rows(store, texts)
-    spec = spec_of(store, task_of(labels))
-    runs.plan(store, spec.run_id, limit=None)
-    runs.ingest(store, facts_for(spec, ids[:labeled]))
-    return spec
+    specs = []
+    for name in names:
+        spec = spec_of(store, task_of(labels, name))
+        runs.plan(store, spec.run_id, limit=None)
+        runs.ingest(store, facts_for(spec, ids[:labeled], author=f"seed-{name}"))
+        specs.append(spec)
+    return specs
 
 
-def seeded_file(path: Path, texts: Sequence[str], labels: Sequence[str] = SENTIMENT) -> RunSpec:
+def seeded_file(
+    path: Path, texts: Sequence[str], labels: Sequence[str] = SENTIMENT, *, names: Sequence[str] = ("sentiment",)
+) -> list[RunSpec]:
     """A workspace file with `seed` in it, closed again."""
     store = open_store(path)
     try:
-        return seed(store, texts, labels)
+        return seed(store, texts, labels, names=names)
     finally:
         store.close()

@@ -228,7 +228,7 @@ class Deck {
 
   nextOpen() {
     const open = (item) => !item.decisions.length
-    const after = this.items.findIndex((item, index) => index > this.position && open(item))
+    const after = this.items.findIndex((item, index) => index >= this.position && open(item))
     if (after >= 0) return after
     const any = this.items.findIndex(open)
     return any >= 0 ? any : this.items.length

@@ -3,7 +3,7 @@
 
 const KEPT_UNDER = "winnow.outbox."
 const MOST_PER_REQUEST = 200
-const LONGEST_PAUSE = 15000 // milliseconds between tries while the server is away
+const LONGEST_PAUSE = 4000 // milliseconds between tries while the server is away
 
 class Outbox {
   // target: {api, workspace, run, dimension, reviewer, session}

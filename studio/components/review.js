@@ -17,7 +17,7 @@ class Review {
       [document, "visibilitychange", () => this.deck.visibilityChanged(), false],
     ]
     for (const [target, name, handler, capture] of this.listeners) target.addEventListener(name, handler, capture)
-    this.ticking = setInterval(() => this.deck.tick(), 1000)
+    this.ticking = setInterval(() => this.coveredByDialog() || this.deck.tick(), 1000)
     this.view.note.oninput = () => this.deck.setComment(this.view.note.value)
     this.view.find.oninput = () => this.view.filter(this.view.find.value)
     this.update(component)
@@ -68,7 +68,7 @@ class Review {
   }
 
   onKey(event) {
-    if (event.isComposing || document.querySelector("[role=dialog][aria-modal=true], [data-testid=stDialog]")) return
+    if (event.isComposing || this.coveredByDialog()) return
     const target = event.composedPath()[0]
     const typing = target instanceof Element && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName))
     if (typing) {
@@ -81,6 +81,15 @@ class Review {
     event.preventDefault()
     event.stopImmediatePropagation()
     if (what) this.act(...what)
+  }
+
+  // Whether something of Streamlit's lies over the rows. Its "Connection error" does not count and is closed: one
+  // can go on deciding while the server is away, and the line under the labels says that it is.
+  coveredByDialog() {
+    const dialog = document.querySelector("[data-testid=stDialog]")
+    if (!dialog || !dialog.innerText.startsWith("Connection error")) return Boolean(dialog)
+    dialog.querySelector("button[aria-label=Close]")?.click()
+    return false
   }
 
   // What a key asks for: [verb, label], false for "nothing, but keep it from Streamlit", null for "not ours".

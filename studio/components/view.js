@@ -185,7 +185,7 @@ function plural(count, noun) {
 }
 
 function percent(share) {
-  return Math.round(share * 100) + " %"
+  return Math.round(share * 100) + "%"
 }
 
 function duration(seconds) {

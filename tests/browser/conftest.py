@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
@@ -33,7 +33,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-START_WITHIN = 60.0  # seconds, for a machine with other things to do
+expect.set_options(timeout=20_000)  # milliseconds, for a machine with other things to do
+START_WITHIN = 60.0  # seconds
 START = """
 import sys
 from pathlib import Path
@@ -120,19 +121,32 @@ class Server:
         return False
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Server]]:
-    """`serve(workspace)` starts a studio on a file; all are stopped at the end."""
+Serve = Callable[[Path], Server]
+
+
+def _serving() -> Iterator[Serve]:
     started: list[Server] = []
 
-    def start(workspace: Path | None = None, port: int | None = None) -> Server:
-        server = Server(workspace or tmp_path / "test.duckdb", port)
+    def start(workspace: Path) -> Server:
+        server = Server(workspace)
         started.append(server)
         return server.start()
 
     yield start
     for server in started:
         server.stop()
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """`serve(workspace)` starts a studio on a file; it is stopped after the test."""
+    yield from _serving()
+
+
+@pytest.fixture(scope="module")
+def serve_module() -> Iterator[Serve]:
+    """As `serve`, for a studio that all tests of a file share: starting one takes seconds."""
+    yield from _serving()
 
 
 @pytest.fixture(scope="session")

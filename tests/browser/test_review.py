@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.conftest import Server, settled, wait_for
+from tests.browser.conftest import Serve, Server, settled
 from tests.seeding import SENTIMENT, seeded_file
 from workspace import decisions, labels
+from workspace.facts import RunSpec
 from workspace.store import open_store
 
 TEXTS = [f"Message {number}: the parcel came {number} days late." for number in range(200)]
-Serve = Callable[..., Server]
+RUNS = 10  # at least one for every test that shares the studio: decisions belong to a task
 # Pressed from within the page, one key every 100 ms, so that the test's own round trips do not slow it down.
 PRESS_SIXTY = """async (deck) => {
     const pressed = []
@@ -31,16 +33,65 @@ PRESS_SIXTY = """async (deck) => {
 }"""
 
 
+class Desk:
+    """One run in a studio, and what the database says of it."""
+
+    def __init__(self, server: Server, spec: RunSpec) -> None:
+        self.server = server
+        self.spec = spec
+
+    def open(self, page: Page, **query: str) -> None:
+        extra = "".join(f"&{name}={value}" for name, value in query.items())
+        page.goto(f"{self.server.url}/review?run={self.spec.run_id}{extra}")
+        expect(page.locator("#deck")).to_have_attribute("data-state", "row")
+
+    def database(self, folder: Path) -> Database:
+        """Call it when everything is saved: it reads a copy of the file and its log."""
+        copy = folder / "copy.duckdb"
+        for suffix in ("", ".wal"):
+            source = Path(f"{self.server.workspace}{suffix}")
+            if source.exists():
+                shutil.copy(source, f"{copy}{suffix}")
+        return Database(copy, self.spec)
+
+
+class Database:
+    """What was really kept of a run's decisions."""
+
+    def __init__(self, path: Path, spec: RunSpec) -> None:
+        dimension = spec.dimensions[0].name
+        store = open_store(path)
+        try:
+            with store.read() as con:
+                columns = "session, seq, row_id, action, label, reviewer, seconds, comment, blind, shown, undoes"
+                found = con.execute(
+                    f"select {columns} from decisions where run_id = ? order by rowid", [spec.run_id]
+                ).fetchall()
+            self.events: list[dict[str, Any]] = [dict(zip(columns.split(", "), row, strict=True)) for row in found]
+            self.current = {
+                label.row_id: label.label for label in labels.page(store, spec.run_id, dimension, limit=1000)
+            }
+            self.counts = decisions.counts(store, spec.run_id, dimension)
+        finally:
+            store.close()
+
+    @property
+    def decided(self) -> dict[str, str]:
+        return {event["row_id"]: event["label"] for event in self.events if event["action"] != "undo"}
+
+
+@pytest.fixture(scope="module")
+def desks(serve_module: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    path = tmp_path_factory.mktemp("review") / "test.duckdb"
+    specs = seeded_file(path, TEXTS, names=[f"sentiment_{number}" for number in range(RUNS)])
+    server = serve_module(path)
+    return (Desk(server, spec) for spec in specs)
+
+
 @pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    path = tmp_path / "test.duckdb"
-    seeded_file(path, TEXTS)
-    return path
-
-
-def open_review(page: Page, server: Server, query: str = "") -> None:
-    page.goto(f"{server.url}/review{query}")
-    expect(page.locator("#deck")).to_have_attribute("data-state", "row")
+def desk(desks: Iterator[Desk]) -> Desk:
+    """A run nobody has reviewed yet, in the studio all tests here share."""
+    return next(desks)
 
 
 def row(page: Page) -> str:
@@ -60,50 +111,21 @@ def press(page: Page, key: str) -> str:
     return before
 
 
-class Database:
-    """What was really kept, read from the file once its server has stopped."""
-
-    def __init__(self, path: Path) -> None:
-        store = open_store(path)
-        try:
-            with store.read() as con:
-                columns = "session, seq, row_id, action, label, reviewer, seconds, comment, blind, shown, undoes"
-                self.events: list[dict[str, Any]] = [
-                    dict(zip(columns.split(", "), found, strict=True))
-                    for found in con.execute(f"select {columns} from decisions order by rowid").fetchall()
-                ]
-                run_id = con.execute("select id from runs").fetchall()[0][0]
-            self.current = {
-                label.row_id: (label.label, label.decided_by)
-                for label in labels.page(store, run_id, "sentiment", limit=1000)
-            }
-            self.counts = decisions.counts(store, run_id, "sentiment")
-        finally:
-            store.close()
-
-    @property
-    def decided(self) -> dict[str, str]:
-        return {event["row_id"]: event["label"] for event in self.events if event["action"] != "undo"}
-
-
-def test_ten_presses_a_second_are_sixty_decisions(workspace: Path, serve: Serve, page: Page) -> None:
-    server = serve(workspace)
-    open_review(page, server)
+def test_ten_presses_a_second_are_sixty_decisions(desk: Desk, page: Page, tmp_path: Path) -> None:
+    desk.open(page)
     pressed = page.locator("#deck").evaluate(PRESS_SIXTY)
     saved(page)
-    server.stop()
     expected = {row_id: SENTIMENT[int(key) - 1] for row_id, key, _ in pressed}
     assert len(expected) == 60
     assert all(before != after for before, _, after in pressed), "the next row is on screen when the press returns"
-    database = Database(workspace)
+    database = desk.database(tmp_path)
     assert len(database.events) == 60
     assert database.decided == expected
     assert sorted(event["seq"] for event in database.events) == list(range(60))
 
 
-def test_keys_mean_what_the_page_says(workspace: Path, serve: Serve, page: Page) -> None:
-    server = serve(workspace)
-    open_review(page, server)
+def test_keys_mean_what_the_page_says(desk: Desk, page: Page, tmp_path: Path) -> None:
+    desk.open(page)
     suggestion = page.locator(".labels button.suggested").get_attribute("data-label")
     accepted = press(page, "Enter")
     chosen = press(page, "2")
@@ -123,8 +145,7 @@ def test_keys_mean_what_the_page_says(workspace: Path, serve: Serve, page: Page)
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
     saved(page)
-    server.stop()
-    events = Database(workspace).events
+    events = desk.database(tmp_path).events
     assert [(event["row_id"], event["action"], event["label"]) for event in events] == [
         (accepted, "approve", suggestion),
         (chosen, events[1]["action"], "negative"),
@@ -137,9 +158,8 @@ def test_keys_mean_what_the_page_says(workspace: Path, serve: Serve, page: Page)
     assert all(event["seconds"] > 0 for event in events)
 
 
-def test_undo_takes_back_one_decision_after_the_other(workspace: Path, serve: Serve, page: Page) -> None:
-    server = serve(workspace)
-    open_review(page, server)
+def test_undo_takes_back_one_decision_after_the_other(desk: Desk, page: Page, tmp_path: Path) -> None:
+    desk.open(page)
     rows = [press(page, key) for key in ("1", "2", "3")]
     saved(page)
     for expected in reversed(rows[1:]):
@@ -149,20 +169,18 @@ def test_undo_takes_back_one_decision_after_the_other(workspace: Path, serve: Se
     saved(page)
 
     # A new visit: what was decided before can still be taken back, by the server's history.
-    open_review(page, server)
+    desk.open(page)
     here = row(page)
     press(page, "Backspace")
     assert row(page) == rows[1] != here
     press(page, "Backspace")
     assert row(page) == rows[0]
     saved(page)
-    server.stop()
-    assert Database(workspace).counts.decided == 0
+    assert desk.database(tmp_path).counts.decided == 0
 
 
-def test_arrows_show_what_was_decided_and_let_it_be_changed(workspace: Path, serve: Serve, page: Page) -> None:
-    server = serve(workspace)
-    open_review(page, server)
+def test_arrows_show_what_was_decided_and_let_it_be_changed(desk: Desk, page: Page, tmp_path: Path) -> None:
+    desk.open(page)
     first = press(page, "1")
     second = press(page, "1")
     page.keyboard.press("ArrowLeft")
@@ -172,21 +190,19 @@ def test_arrows_show_what_was_decided_and_let_it_be_changed(workspace: Path, ser
     press(page, "2")
     assert row(page) not in (first, second)
     saved(page)
-    server.stop()
-    database = Database(workspace)
-    assert database.current[first][0] == "negative"
-    assert database.current[second][0] == "positive"
+    database = desk.database(tmp_path)
+    assert database.current[first] == "negative"
+    assert database.current[second] == "positive"
 
 
 def test_closing_the_tab_right_after_a_press_loses_nothing(
-    workspace: Path, serve: Serve, new_context: Callable[..., BrowserContext]
+    desk: Desk, new_context: Callable[..., BrowserContext], tmp_path: Path
 ) -> None:
-    server = serve(workspace)
     context = new_context()
     pressed: list[str] = []
     for _ in range(5):
         page = context.new_page()
-        open_review(page, server)
+        desk.open(page)
         for _ in range(3):
             pressed.append(row(page))
             page.keyboard.press("2")
@@ -194,18 +210,14 @@ def test_closing_the_tab_right_after_a_press_loses_nothing(
             page.close(run_before_unload=True)
     # A last visit, elsewhere in the studio, gives the browser time to deliver what it accepted.
     page = context.new_page()
-    page.goto(server.url)
+    page.goto(desk.server.url)
     settled(page)
-    server.stop()
     assert len(set(pressed)) == 15
-    assert set(Database(workspace).decided) == set(pressed)
+    assert set(desk.database(tmp_path).decided) == set(pressed)
 
 
-def test_leaving_for_another_page_loses_nothing_and_frees_the_keys(
-    workspace: Path, serve: Serve, page: Page
-) -> None:
-    server = serve(workspace)
-    open_review(page, server)
+def test_leaving_for_another_page_loses_nothing_and_frees_the_keys(desk: Desk, page: Page, tmp_path: Path) -> None:
+    desk.open(page)
     pressed = row(page)
     page.keyboard.press("1")
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="Home").click()
@@ -215,34 +227,28 @@ def test_leaving_for_another_page_loses_nothing_and_frees_the_keys(
     page.get_by_test_id("stSidebarNav").get_by_role("link", name="Review").click()
     expect(page.locator("#deck")).to_have_attribute("data-state", "row")
     saved(page)
-    server.stop()
-    assert set(Database(workspace).decided) == {pressed}
+    assert set(desk.database(tmp_path).decided) == {pressed}
 
 
-def test_a_killed_server_loses_nothing(workspace: Path, serve: Serve, page: Page) -> None:
-    server = serve(workspace)
-    open_review(page, server)
+def test_a_killed_server_loses_nothing(desk: Desk, page: Page, tmp_path: Path) -> None:
+    desk.open(page)
     pressed = [press(page, "1") for _ in range(5)]
-    server.kill()
+    desk.server.kill()
     pressed += [press(page, "2") for _ in range(7)]
     expect(page.locator("#deck")).not_to_have_attribute("data-unsaved", "0")
-    server.start()
+    desk.server.start()
     saved(page)
     pressed += [press(page, "3") for _ in range(3)]
     saved(page)
-    server.stop()
-    database = Database(workspace)
+    database = desk.database(tmp_path)
     assert database.decided == dict(
         zip(pressed, ["positive"] * 5 + ["negative"] * 7 + ["neutral"] * 3, strict=True)
     )
     assert len(database.events) == 15
 
 
-def test_a_browser_that_dies_offline_catches_up_at_the_next_visit(
-    workspace: Path, serve: Serve, page: Page
-) -> None:
-    server = serve(workspace)
-    open_review(page, server)
+def test_a_browser_that_dies_offline_catches_up_at_the_next_visit(desk: Desk, page: Page, tmp_path: Path) -> None:
+    desk.open(page)
     page.context.set_offline(True)
     pressed = [press(page, "2") for _ in range(4)]
     expect(page.locator("#deck")).to_have_attribute("data-unsaved", "4")
@@ -250,15 +256,13 @@ def test_a_browser_that_dies_offline_catches_up_at_the_next_visit(
     page.close()  # without a beacon: there is no network
     page.context.set_offline(False)
     again = page.context.new_page()
-    open_review(again, server)
+    desk.open(again)
     saved(again)
-    server.stop()
-    assert set(Database(workspace).decided) == set(pressed)
+    assert set(desk.database(tmp_path).decided) == set(pressed)
 
 
-def test_blind_hides_the_suggestion_and_says_so(workspace: Path, serve: Serve, page: Page) -> None:
-    server = serve(workspace)
-    open_review(page, server, "?order=Random+sample")
+def test_blind_hides_the_suggestion_and_says_so(desk: Desk, page: Page, tmp_path: Path) -> None:
+    desk.open(page, order="Random+sample")
     deck = page.locator("#deck")
     expect(deck).to_have_attribute("data-blind", "true")
     expect(page.locator(".labels button.suggested")).to_have_count(0)
@@ -272,8 +276,7 @@ def test_blind_hides_the_suggestion_and_says_so(workspace: Path, serve: Serve, p
     press(page, "2")
     hidden = press(page, "2")
     saved(page)
-    server.stop()
-    kept = {event["row_id"]: event for event in Database(workspace).events}
+    kept = {event["row_id"]: event for event in desk.database(tmp_path).events}
     assert [kept[id]["blind"] for id in (blind, seen, peeked, hidden)] == [True, False, False, True]
     assert '"suggestion": null' in kept[blind]["shown"]
 
@@ -287,9 +290,8 @@ def test_hostile_texts_are_shown_as_they_are(tmp_path: Path, serve: Serve, page:
         "word " * 4000,
     ]
     path = tmp_path / "hostile.duckdb"
-    seeded_file(path, texts, ["<b>yes</b>", "no\"'&"])
-    server = serve(path)
-    open_review(page, server, "?order=In+file+order")
+    spec = seeded_file(path, texts, ["<b>yes</b>", "no\"'&"])[0]
+    Desk(serve(path), spec).open(page, order="In+file+order")
     card = page.locator(".card")
     for text in texts:
         assert card.text_content() == text
@@ -311,9 +313,9 @@ def test_hostile_texts_are_shown_as_they_are(tmp_path: Path, serve: Serve, page:
 def test_many_labels_are_found_by_typing(tmp_path: Path, serve: Serve, page: Page) -> None:
     names = [f"topic {number}" for number in range(24)] + ["Sport", "Transport"]
     path = tmp_path / "many.duckdb"
-    seeded_file(path, TEXTS[:6], names)
-    server = serve(path)
-    open_review(page, server, "?order=In+file+order")
+    spec = seeded_file(path, TEXTS[:6], names)[0]
+    desk = Desk(serve(path), spec)
+    desk.open(page, order="In+file+order")
     first = press(page, "0")  # the tenth
     page.keyboard.press("/")
     page.keyboard.type("spo")
@@ -323,18 +325,14 @@ def test_many_labels_are_found_by_typing(tmp_path: Path, serve: Serve, page: Pag
     expect(page.locator("#deck")).not_to_have_attribute("data-row", second)
     expect(page.locator(".find")).to_have_value("")
     saved(page)
-    server.stop()
-    store = open_store(path)
-    with store.read() as con:
-        kept = dict(con.execute("select row_id, label from decisions").fetchall())
-    store.close()
-    assert kept == {first: "topic 9", second: "Sport"}
+    assert desk.database(tmp_path).decided == {first: "topic 9", second: "Sport"}
 
 
-def test_mouse_and_touch_alone_are_enough(workspace: Path, serve: Serve, new_context: Callable[..., Any]) -> None:
-    server = serve(workspace)
+def test_mouse_and_touch_alone_are_enough(
+    desk: Desk, new_context: Callable[..., BrowserContext], tmp_path: Path
+) -> None:
     page = new_context(has_touch=True, viewport={"width": 420, "height": 860}).new_page()
-    open_review(page, server)
+    desk.open(page)
     first = row(page)
     page.locator(".labels button").nth(1).tap()
     expect(page.locator("#deck")).not_to_have_attribute("data-row", first)
@@ -346,17 +344,15 @@ def test_mouse_and_touch_alone_are_enough(workspace: Path, serve: Serve, new_con
     page.locator(".labels button").nth(0).click()
     page.keyboard.press("Enter")  # after a click the key belongs to the row, not to the button clicked
     saved(page)
-    server.stop()
-    database = Database(workspace)
-    assert database.current[first][0] == "negative"
-    assert database.current[second][0] == "positive"
+    database = desk.database(tmp_path)
+    assert database.current[first] == "negative"
+    assert database.current[second] == "positive"
     assert database.counts.approved + database.counts.modified == 3
 
 
-def test_no_page_asks_anything_of_another_machine(workspace: Path, serve: Serve, page: Page) -> None:
+def test_no_page_asks_anything_of_another_machine(desk: Desk, page: Page, tmp_path: Path) -> None:
     """The fixture fails on any such request; here every page of the navigation is visited."""
-    server = serve(workspace)
-    page.goto(server.url)
+    page.goto(desk.server.url)
     settled(page)
     links = page.get_by_test_id("stSidebarNav").get_by_role("link")
     for name in links.all_inner_texts():
