@@ -3,7 +3,7 @@ import streamlit as st
 from studio import load_form, runtime, ui
 from studio.paging import PAGE_ROWS, Pages
 from studio.watching import watch
-from studio.words import ago, file_size, number, plural
+from studio.words import ago, file_size, plural
 from workspace import intake, rows
 
 studio = runtime.current()
@@ -40,15 +40,9 @@ if browse.open:
                 names = rows.domains(store)
                 domain = None
                 if names:
-                    counts = dict(names)
+                    options = [name for name, _ in names]
                     domain = st.selectbox(
-                        "Domain",
-                        list(counts),
-                        index=None,
-                        placeholder="All domains",
-                        format_func=lambda name: f"{name} ({number(counts[name])})",
-                        key="domain",
-                        bind="query-params",
+                        "Domain", options, index=None, placeholder="All domains", key="domain", bind="query-params"
                     )
             pages = Pages("rows", -1, (search, domain))
             found = rows.page(store, after=pages.after, limit=PAGE_ROWS, search=search or "", domain=domain)

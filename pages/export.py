@@ -20,13 +20,7 @@ if not found:
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="top", key="export_what"):
-    run_id = st.selectbox(
-        "Run",
-        list(found),
-        format_func=lambda run_id: run_views.name_of(found[run_id]),
-        key="run",
-        bind="query-params",
-    )
+    run_id = run_views.choose_run(found)
     format = st.segmented_control(
         "Format", list(export_form.FORMATS), default="CSV", required=True, key="format", bind="query-params"
     )

@@ -38,7 +38,7 @@ if not facts.rows:
 
 ui.heading(store.path.stem.replace("_", " ").capitalize(), f"{plural(facts.rows, 'row')} in {store.path.name}")
 
-step = statistics.next_step(store)
+step = activity.next_step(studio)
 with st.container(border=True, horizontal=True, vertical_alignment="center", key="next_step"):
     with st.container(gap="xsmall"):
         st.markdown(":primary[:material/flag:] **Next step**")

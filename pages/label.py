@@ -2,7 +2,7 @@ import streamlit as st
 
 from studio import run_form, run_views, runtime, ui
 from studio.paging import PAGE_ROWS, Pages
-from studio.words import ago, plural
+from studio.words import plural
 from workspace import labels, rows, runs
 
 studio = runtime.current()
@@ -19,20 +19,16 @@ if not total:
 if studio.engine_error is not None:
     ui.show_error(studio.engine_error)
 
-with st.expander("New run, or more rows for one", icon=":material/add_circle:", expanded=not found, key="new_run"):
+# A start renews the key, which folds the form away.
+key = f"new_run_{st.session_state.get('starts', 0)}"
+with st.expander("New run, or more rows for one", icon=":material/add_circle:", expanded=not found, key=key):
     run_form.draw(studio)
 if not found:
     st.stop()
 
 if next_run := st.session_state.pop("next_run", None):
     st.session_state["run"] = next_run
-run_id = st.selectbox(
-    "Run",
-    list(found),
-    format_func=lambda run_id: f"{run_views.name_of(found[run_id])}, {ago(found[run_id].created_at)}",
-    key="run",
-    bind="query-params",
-)
+run_id = run_views.choose_run(found)
 run = found[run_id]
 dimensions = {dimension.name: dimension for dimension in runs.spec(store, run_id).dimensions}
 dimension = next(iter(dimensions))

@@ -9,6 +9,7 @@ from workspace.errors import TaskError
 studio = runtime.current()
 store = studio.store
 choices = task_draft.known(studio)
+titles = task_draft.titles(choices)
 ui.heading("Task", "What the labels mean: the questions asked of every row and the answers there are.")
 
 if next_task := st.session_state.pop("next_task", None):
@@ -17,7 +18,7 @@ with st.container(horizontal=True, vertical_alignment="top", key="choose"):
     name = st.selectbox(
         "Task",
         [*choices, task_draft.NEW],
-        format_func=lambda name: choices[name].shown_title if name in choices else name,
+        format_func=lambda name: titles.get(name, name),
         key="task",
         bind="query-params",
         width=320,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+from studio.runtime import Studio
 from studio.words import number, plural
-from workspace import intake, runs, tasks
+from workspace import intake, runs, statistics, tasks
 from workspace.store import Store
 
 
@@ -42,6 +43,21 @@ def recent(store: Store, limit: int = 6) -> list[Event]:
         for run in runs.list_runs(store)
     ]
     return sorted(events, key=lambda event: event.at, reverse=True)[:limit]
+
+
+def next_step(studio: Studio) -> statistics.NextStep:
+    """The next best thing to do; while a model is at work, a person can already look at what it has done."""
+    step = statistics.next_step(studio.store)
+    progress = studio.progress().get(step.run_id or "")
+    if step.kind != "continue" or progress is None or progress.state != "running":
+        return step
+    if progress.done:
+        return statistics.NextStep(
+            "review", "Review the first labels while the model goes on.", None, "review", step.run_id
+        )
+    return statistics.NextStep(
+        "continue", "The model is about to label the first rows.", None, "label", step.run_id
+    )
 
 
 def _aware(moment: datetime | None) -> datetime:

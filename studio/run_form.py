@@ -10,7 +10,7 @@ from engine.models import catalog
 from engine.prompt import default_instructions
 from studio import ui
 from studio.runtime import Studio
-from studio.task_draft import known
+from studio.task_draft import known, titles
 from studio.words import duration, number, plural
 from workspace import rows, tasks
 from workspace.facts import ModelSpec
@@ -27,9 +27,7 @@ def draw(studio: Studio) -> None:
     choices = known(studio)
     models = {model.path: model for model in catalog.available()}
     with st.container(horizontal=True, vertical_alignment="bottom", key="run_what"):
-        name = st.selectbox(
-            "Task", list(choices), format_func=lambda name: choices[name].shown_title, key="run_task"
-        )
+        name = st.selectbox("Task", list(choices), format_func=titles(choices).__getitem__, key="run_task")
         path = st.selectbox(
             "Model",
             [*models, OTHER_MODEL],
@@ -56,10 +54,11 @@ def draw(studio: Studio) -> None:
     if pressed:
         with ui.guarded(), st.spinner("Planning the run"):
             task_id = tasks.save(store, task)
+            chosen = models[path].name if path in models and models[path].name == catalog.EMBEDDED_TITLE else path
             run_id = studio.start_run(
-                task_id, path, limit=limit, sample=sample, domain=domain, instructions=instructions
+                task_id, chosen, limit=limit, sample=sample, domain=domain, instructions=instructions
             )
-            st.session_state["next_run"] = run_id
+            st.session_state.update(next_run=run_id, starts=st.session_state.get("starts", 0) + 1)
             st.rerun()
 
 

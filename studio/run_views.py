@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
 from studio import ui
 from studio.runtime import Studio
-from studio.words import number, percent, plural, time_left
+from studio.words import distinct, number, percent, plural, time_left
 from workspace import labels
 from workspace.facts import RunProgress
 from workspace.runs import RunRecord
@@ -26,6 +26,22 @@ BADGES = {
 def name_of(run: RunRecord) -> str:
     """A run as lists and choices name it."""
     return f"{run.task_title}, {run.model_name}"
+
+
+def choose_run(found: Mapping[str, RunRecord]) -> str:
+    """Let a person choose one of these runs; the address of the page names it, so links can lead to it.
+
+    Not a bound widget: those put the words of the choice into the address, and ids are what other pages know.
+    """
+    names = distinct(
+        {id: f"{name_of(run)}, {run.created_at.astimezone():%d %b %H:%M}" for id, run in found.items()}
+    )
+    asked = st.query_params.get("run", "")
+    if asked in found and asked != st.session_state.get("run_in_address"):
+        st.session_state["run"] = asked
+    chosen = st.selectbox("Run", list(found), format_func=names.__getitem__, key="run")
+    st.query_params["run"] = st.session_state["run_in_address"] = chosen
+    return chosen
 
 
 def state_of(run: RunRecord, progress: RunProgress | None) -> str:

@@ -9,6 +9,7 @@ import yaml
 
 from studio import task_form
 from studio.runtime import Studio
+from studio.words import distinct
 from workspace import tasks
 from workspace.errors import TaskError
 from workspace.task import Task, parse_task, to_yaml
@@ -20,6 +21,11 @@ def known(studio: Studio) -> dict[str, Task]:
     """Tasks to choose from by name: saved ones first, last saved first, then bundled ones."""
     saved = {entry.name: entry.task for entry in tasks.newest(studio.store)}
     return saved | {name: task for name, task in tasks.bundled().items() if name not in saved}
+
+
+def titles(choices: dict[str, Task]) -> dict[str, str]:
+    """What to call each task where people choose one."""
+    return distinct({name: task.shown_title for name, task in choices.items()})
 
 
 def choose(name: str, choices: dict[str, Task]) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 
@@ -68,6 +70,12 @@ def file_size(count: int) -> str:
             return f"{value:.0f} {unit}" if unit == "bytes" or value >= 100 else f"{value:.1f} {unit}"
         value /= 1000
     raise AssertionError("unreachable")
+
+
+def distinct(names: Mapping[str, str]) -> dict[str, str]:
+    """Names for keys; where two keys share a name, the start of the key is added to tell them apart."""
+    counts = Counter(names.values())
+    return {key: name if counts[name] == 1 else f"{name} ({key[:8]})" for key, name in names.items()}
 
 
 def short(text: str, length: int = 80) -> str:

@@ -21,7 +21,7 @@ def test_without_labels_there_is_one_way_on(open_page: OpenPage) -> None:
 def test_the_file_holds_what_the_workspace_holds(
     open_page: OpenPage, studio: Studio, tmp_path: Path, format: str
 ) -> None:
-    spec = seed(studio.store, [f"text {n}, with a comma" for n in range(30)])
+    spec = seed(studio.store, [f"text {n}, with a comma" for n in range(30)])[0]
     app = press(open_page("export"), "format", format)
     path = tmp_path / f"out.{format.lower()}"
     app.text_input[0].set_value(str(path)).run()
@@ -38,7 +38,7 @@ def test_the_file_holds_what_the_workspace_holds(
 
 
 def test_only_confident_rows(open_page: OpenPage, studio: Studio, tmp_path: Path) -> None:
-    spec = seed(studio.store, [f"text {n}" for n in range(30)])
+    spec = seed(studio.store, [f"text {n}" for n in range(30)])[0]
     app = press(open_page("export"), "what", "Confidence at least")
     app.slider(key="least").set_value(80).run()
     path = tmp_path / "sure.csv"

@@ -14,7 +14,7 @@ def test_without_rows_there_is_one_way_on(open_page: OpenPage) -> None:
 
 
 def test_a_run_shows_its_shares_and_its_labels(open_page: OpenPage, studio: Studio) -> None:
-    spec = seed(studio.store, [f"text {n}" for n in range(90)], labeled=60)
+    spec = seed(studio.store, [f"text {n}" for n in range(90)], labeled=60)[0]
     app = open_page("label")
     assert "60 of 90 rows labeled (67%)" in said(app)
     table = app.dataframe[0].value
@@ -25,7 +25,7 @@ def test_a_run_shows_its_shares_and_its_labels(open_page: OpenPage, studio: Stud
 
 
 def test_labels_are_filtered_by_label_and_confidence(open_page: OpenPage, studio: Studio) -> None:
-    spec = seed(studio.store, [f"text {n}" for n in range(60)])
+    spec = seed(studio.store, [f"text {n}" for n in range(60)])[0]
     app = open_page("label")
     app.selectbox(key="label_of_sentiment").set_value("negative").run()
     app.slider(key="confidence").set_range(0, 60).run()
