@@ -31,15 +31,7 @@ if not ready:
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="bottom", key="review_choice"):
-    run_id = next(iter(ready))
-    if len(ready) > 1:
-        run_id = st.selectbox(
-            "Run",
-            list(ready),
-            format_func=lambda run_id: run_views.name_of(ready[run_id]),
-            key="run",
-            bind="query-params",
-        )
+    run_id = run_views.choose_run(ready) if len(ready) > 1 else next(iter(ready))
     run = ready[run_id]
     spec = runs.spec(store, run_id)
     names = [dimension.name for dimension in spec.dimensions]
@@ -61,10 +53,12 @@ with st.container(horizontal=True, vertical_alignment="bottom", key="review_choi
         domain = st.selectbox(
             "Domain", domains, index=None, placeholder="All domains", key="domain", bind="query-params"
         )
-    newest = decisions.history(store, run_id, dimension, limit=1)
+    if "known_reviewer" not in st.session_state:
+        newest = decisions.history(store, run_id, dimension, limit=1)
+        st.session_state["known_reviewer"] = newest[0].reviewer if newest else getpass.getuser()
     reviewer = st.text_input(
         "Reviewer",
-        value=newest[0].reviewer if newest else getpass.getuser(),
+        value=st.session_state["known_reviewer"],
         max_chars=80,
         key="reviewer",
         bind="query-params",

@@ -17,7 +17,7 @@ from workspace.facts import RunSpec
 from workspace.store import open_store
 
 TEXTS = [f"Message {number}: the parcel came {number} days late." for number in range(200)]
-RUNS = 10  # at least one for every test that shares the studio: decisions belong to a task
+RUNS = 12  # at least one for every test that shares the studio: decisions belong to a task
 # Pressed from within the page, one key every 100 ms, so that the test's own round trips do not slow it down.
 PRESS_SIXTY = """async (deck) => {
     const pressed = []
