@@ -11,6 +11,7 @@ import gzip
 import io
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -110,10 +111,10 @@ class Staging:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        try:
+        # After an interrupt the database may still be held; it is in memory and goes with the process then.
+        with suppress(duckdb.Error):
             self._con.execute(f"detach {self._schema}")
-        finally:
-            self._reading.__exit__(None, None, None)
+        self._reading.__exit__(None, None, None)
 
     def parquet(self, path: Path, mapping: Mapping) -> Staged:
         """Read a Parquet file. Raises IntakeError when it cannot be read or lacks a column."""
@@ -163,6 +164,8 @@ class Staging:
             return self._careful(path, name, kind, dialect, mapping)
         except UnicodeError as error:
             raise wrong_encoding(name, kind.encoding, error) from error
+        except duckdb.InterruptException as error:
+            raise self._meter.stopped() from error
         except duckdb.OutOfMemoryException as error:
             raise _too_big(error) from error
 
