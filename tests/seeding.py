@@ -66,7 +66,7 @@ def spec_of(store: Store, task: Task) -> RunSpec:
 
 def facts_for(spec: RunSpec, ids: Sequence[str], *, author: str = "seed", first: int = 0) -> list[Fact]:
     """An answer for every row in every dimension: confidence rises with the row, labels take turns."""
-    made = []
+    made: list[Fact] = []
     for index, id in enumerate(ids):
         for dimension in spec.dimensions:
             count = len(dimension.labels)

@@ -33,7 +33,7 @@ class View {
       const button = document.createElement("button")
       button.type = "button"
       button.dataset.label = label.name
-      if (label.description) button.title = label.description
+      button.title = label.description ? label.name + ": " + label.description : label.name
       const parts = []
       if (index < 10) parts.push(element("kbd", String((index + 1) % 10)))
       parts.push(element("span", label.name), element("em", ""), document.createElement("i"))
@@ -128,7 +128,7 @@ class View {
     if (!counts) return
     const parts = [plural(counts.waiting, "row") + " waiting", number.format(counts.decided) + " decided"]
     if (counts.skipped) parts.push(number.format(counts.skipped) + " skipped")
-    if (counts.median_seconds) {
+    if (counts.median_seconds && counts.decided >= 5) {
       parts.push(`about ${counts.median_seconds.toFixed(1)} s a row`)
       if (counts.waiting) parts.push(duration(counts.median_seconds * counts.waiting) + " left at this pace")
     }

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import pytest
 from starlette.applications import Starlette
@@ -37,7 +36,7 @@ class Place:
     def body(self, **changes: Any) -> dict[str, Any]:
         return {"session": "session-1", "run": self.spec.run_id, "dimension": "sentiment", **changes}
 
-    def review(self, **changes: Any) -> httpx.Response:
+    def review(self, **changes: Any) -> Any:
         return self.client.post("/api/v1/review", json=self.body(**changes))
 
     def rows(self) -> list[str]:
@@ -64,7 +63,7 @@ def event(
     return {"seq": seq, "row_id": row_id, "action": action, "label": label, **changes}
 
 
-def is_error(response: httpx.Response, status: int) -> bool:
+def is_error(response: Any, status: int) -> bool:
     content = response.json()["error"]
     return response.status_code == status and bool(content["title"]) and set(content) == {"title", "advice"}
 
@@ -184,7 +183,7 @@ def test_unknown_things_are_not_found(place: Place) -> None:
 @pytest.mark.parametrize("text", ["'; drop table decisions; --", "$run", "?", "%", "\x00", "☃" * 50])
 def test_sql_in_any_field_is_only_text(place: Place, text: str) -> None:
     rows = place.rows()
-    changes = {"comment": text, "shown": {"suggestion": text}}
+    changes: dict[str, Any] = {"comment": text, "shown": {"suggestion": text}}
     answer = place.review(
         events=[event(0, rows[0], **changes)], reviewer=text, domain=text, exclude=[text], need=5
     )
