@@ -116,7 +116,7 @@ class _JsonLoop:
             "required": ["label"],
             "additionalProperties": False,
         }
-        self._grammar = llama_cpp.LlamaGrammar.from_json_schema(json.dumps(schema), verbose=False)
+        self._grammar = llama_cpp.llama_grammar.LlamaGrammar.from_json_schema(json.dumps(schema), verbose=False)
 
     def label(self, rows: Sequence[str]) -> list[str]:
         """The label of each row, in task order names."""
