@@ -19,8 +19,8 @@ if not found:
             st.switch_page(ui.page("label"))
     st.stop()
 
+run_id = run_views.choose_run(found)
 with st.container(horizontal=True, vertical_alignment="top", key="export_what"):
-    run_id = run_views.choose_run(found)
     format = st.segmented_control(
         "Format", list(export_form.FORMATS), default="CSV", required=True, key="format", bind="query-params"
     )
@@ -36,7 +36,7 @@ st.caption(run_views.summary_line(found[run_id]))
 with st.container(key="export_preview"), ui.guarded():
     lines = export_form.preview(studio, choice)
     if lines:
-        ui.table(lines, key="preview", alt_text="First rows of the file")
+        ui.table(lines, key="preview", alt_text="First rows of the file", columns=export_form.COLUMNS)
     else:
         st.caption("No row fits this choice")
 

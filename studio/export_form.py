@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import streamlit as st
+
 from studio.runtime import Studio
 from workspace import exports, runs
 
@@ -14,6 +16,10 @@ ROWS: dict[str, Literal["human", "model"] | None] = {
     "All": None,
     "Decided by people": "human",
     "Confidence at least": None,
+}
+COLUMNS: dict[str, Any] = {
+    "id": st.column_config.TextColumn(width=90),
+    "text": st.column_config.TextColumn(width=330),
 }
 
 
