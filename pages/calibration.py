@@ -19,13 +19,7 @@ if not found:
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="bottom", key="evidence_choice"):
-    run_id = st.selectbox(
-        "Run",
-        list(found),
-        format_func=lambda run_id: run_views.name_of(found[run_id]),
-        key="run",
-        bind="query-params",
-    )
+    run_id = run_views.choose_run(found)
     dimensions = [dimension.name for dimension in runs.spec(store, run_id).dimensions]
     dimension = dimensions[0]
     if len(dimensions) > 1:

@@ -45,12 +45,9 @@ with st.container(border=True, key="export_to"):
         "Path on this machine", value=export_form.usual_path(studio, choice), key=f"path_{choice.format}"
     )
     with st.container(horizontal=True, key="export_buttons"):
-        if st.button("Write the file", key="write", icon=":material/save:", type="primary", disabled=not named):
-            with ui.guarded(), st.spinner("Writing"):
-                result = export_form.write(studio, choice, Path(named).expanduser())
-                st.success(
-                    f"{plural(result.rows, 'row')} written to {result.path}", icon=":material/check_circle:"
-                )
+        pressed = st.button(
+            "Write the file", key="write", icon=":material/save:", type="primary", disabled=not named
+        )
         st.download_button(
             "Download in the browser",
             data=lambda: export_form.as_bytes(studio, choice),
@@ -59,3 +56,7 @@ with st.container(border=True, key="export_to"):
             icon=":material/download:",
             on_click="ignore",
         )
+    if pressed:
+        with ui.guarded(), st.spinner("Writing"):
+            result = export_form.write(studio, choice, Path(named).expanduser())
+            st.success(f"{plural(result.rows, 'row')} written to {result.path}", icon=":material/check_circle:")
