@@ -153,8 +153,10 @@ class Ledger:
     def texts(self, run: int, positions: Sequence[int]) -> list[tuple[str, str]]:
         """(row id, text) at these positions of a run, in their order."""
         rows = self._read(
+            # A cross join is never reordered: each position is looked up, instead of all rows being searched.
             "select p.position, t.row_id, t.text from json_each(?2) j"
-            " join run_row p on p.run = ?1 and p.position = j.value join row_text t on t.number = p.row",
+            " cross join run_row p on p.run = ?1 and p.position = j.value"
+            " cross join row_text t on t.number = p.row",
             [run, msgspec.json.encode(list(positions)).decode()],
         )
         found = {position: (row_id, text) for position, row_id, text in rows}

@@ -33,9 +33,28 @@ def rows(count: int, start: int = 0) -> list[tuple[str, str]]:
 
 def fact(run: RunSpec, row: str, name: str = "mood", kind: str = "label") -> Fact:
     return Fact(
-        *("", -1, run.run_id, row, name, "rule", 0, "error" if kind == "error" else "label", "good"),
-        *((math.log(0.75), math.log(0.25)), 0.75, run.model.digest, run.prompt_id, "here", "c.1", 0, 0.1, 9, 0),
-        *((), "", 1.7e9),
+        author="",
+        seq=-1,
+        run_id=run.run_id,
+        row_id=row,
+        dimension=name,
+        labeler="rule",
+        slot=0,
+        kind="error" if kind == "error" else "label",
+        label="good",
+        logprobs=(math.log(0.75), math.log(0.25)),
+        confidence=0.75,
+        model_digest=run.model.digest,
+        prompt_id=run.prompt_id,
+        node="here",
+        claim="c.1",
+        epoch=0,
+        seconds=0.1,
+        prompt_tokens=9,
+        completion_tokens=0,
+        warnings=(),
+        error="",
+        made_at=1.7e9,
     )
 
 

@@ -19,6 +19,8 @@ from workspace.errors import EngineError
 from workspace.facts import Fact
 
 BIG = 8 << 20
+# The batch's positions, the rows of one message and what is selected from them.
+ALLOWED_WALKS = {"j", "i", "incoming", "(subquery-3)"}
 
 
 def read(ledger: Ledger, after: int = 0, limit: int = 10_000, max_bytes: int = BIG) -> list[Fact]:
@@ -115,6 +117,29 @@ def test_the_row_key_tells_run_row_and_dimension_apart() -> None:
     facts = [examples.fact(run, row, name) for row in ("a", "b") for name in ("mood", "short")]
     assert len({row_key(fact) for fact in facts}) == 4
     assert row_key(facts[0]) == row_key(msgspec.structs.replace(facts[0], label="bad", seq=9))
+
+
+def test_a_batch_is_looked_up_and_never_searched_for(tmp_path: Path) -> None:
+    """Walking over all 100,000 rows of a run for each batch would take longer than the model does."""
+    ledger, run = filled(tmp_path / "ledger.sqlite")
+    asked: list[str] = []
+    ledger._con.set_trace_callback(asked.append)
+    ledger.texts(run, [3, 1])
+    ledger.answered(run, 0)
+    ledger.failed_rows(run)
+    ledger.facts(0, 10, BIG)
+    ledger.add_rows(run, examples.rows(3))
+    ledger._con.set_trace_callback(None)
+    plans = {
+        sql: [step[3] for step in ledger._con.execute(f"explain query plan {sql}")]
+        for sql in asked
+        if sql.startswith(("select", "insert"))
+    }
+    assert len(plans) >= 6
+    for sql, steps in plans.items():
+        walked = [step for step in steps if step.startswith("SCAN") and step.split()[1] not in ALLOWED_WALKS]
+        assert not walked, sql
+    ledger.close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file modes are Unix")

@@ -42,7 +42,7 @@ def granted(scheduler: Scheduler) -> Batch:
 
 def work_off(scheduler: Scheduler, deadly: set[tuple[str, int, int]], batches: int = 100_000) -> list[Batch]:
     """Work until nothing is left; a batch with a deadly (run, dimension, position) fails."""
-    done = []
+    done: list[Batch] = []
     for _ in range(batches):
         for run_id in scheduler.finished():
             scheduler.set_state(run_id, "done")
@@ -195,7 +195,7 @@ def test_a_batch_that_killed_the_worker_twice_is_split() -> None:
 
 def test_a_worker_that_dies_on_every_row_is_told_apart_from_poison() -> None:
     scheduler = one(100)
-    pauses = []
+    pauses: list[bool] = []
     while not any(pauses):
         batch = granted(scheduler)
         if scheduler.failed(batch):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 import zmq
+from zmq.utils import z85
 
 from engine.cluster import messages, transport
 from engine.cluster.transport import Address, Door, KeyPair, Line, LineClosed, new_keys
@@ -96,7 +97,7 @@ def test_a_client_without_encryption_gets_nothing(door: OpenDoor) -> None:
         plain.linger = 0
         plain.connect(door.address.endpoint)
         plain.send_multipart([messages.PROTOCOL, b"in plain text"])
-        assert not plain.poll(QUIET * 1000)
+        assert not plain.poll(int(QUIET * 1000))
     assert door.heard == []
 
 
@@ -150,7 +151,7 @@ def test_waiting_ends_with_the_deadline_or_the_process(door: OpenDoor) -> None:
 def test_the_guard_lets_in_only_the_right_domain_and_mechanism() -> None:
     async def judged() -> list[bytes]:
         door = Door()
-        key = zmq.utils.z85.decode(door.address.client.public.encode())  # type: ignore[attr-defined]
+        key = z85.decode(door.address.client.public.encode())
         good = [b"1.0", b"7", transport.ZAP_DOMAIN, b"127.0.0.1", b"", b"CURVE", key]
         bad = [
             [],
