@@ -24,7 +24,7 @@ from starlette.routing import BaseRoute, Route
 from studio import runtime
 from studio.local_only import refusal
 from studio.runtime import Studio
-from workspace import decisions, intake, runs, statistics, tasks
+from workspace import decisions, exports, intake, runs, statistics, tasks
 from workspace.decisions import Counts, DecisionEvent, HistoryItem, QueueItem
 from workspace.errors import EngineError, RunError, WinnowError, WorkspaceBusy, WorkspaceDamaged
 from workspace.ids import content_id
@@ -254,7 +254,7 @@ def show_job(studio: Studio, _body: Nothing, path: dict[str, str]) -> dict[str, 
     }
 
 
-def export(studio: Studio, body: ExportRequest, _path: dict[str, str]) -> Any:
+def export(studio: Studio, body: ExportRequest, _path: dict[str, str]) -> exports.ExportResult:
     """Write labels; answers when the file is complete."""
     _run_or_not_found(studio, body.run_id)
     return studio.export(

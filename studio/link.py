@@ -71,7 +71,9 @@ class EngineLink:
         self._ensure = ensure
         self._engine: Engine | None = None
         self._wanted: dict[str, RunState] = {}
-        self._fresh: set[str] = set()  # runs whose plan grew and whose new rows the engine does not have yet
+        # Runs whose plan grew and whose new rows the engine does not have yet; a number for each time one grew.
+        self._fresh: dict[str, int] = {}
+        self._growths = 0
         self._compared: set[str] = set()  # runs whose plan was compared with this engine's
         self._unsettled = False  # something wanted that no engine has heard of, or facts nobody has fetched
         self._handing: dict[str, HandOver] = {}
@@ -86,7 +88,16 @@ class EngineLink:
 
     @property
     def progress(self) -> dict[str, RunProgress]:
-        return dict(self._picture.progress)
+        """Where each run stands. A run just asked for is running, whatever the engine last said of it."""
+        shown = dict(self._picture.progress)
+        with self._lock:
+            fresh = list(self._fresh)
+        for run_id in fresh:
+            known = shown.get(run_id) or RunProgress(run_id, "running", 0, 0, 0, 0.0, None, "")
+            shown[run_id] = msgspec.structs.replace(
+                known, state="running", rows=self._planned(run_id), seconds_left=None, note="Handing over rows"
+            )
+        return shown
 
     @property
     def error(self) -> WinnowError | None:
@@ -114,8 +125,11 @@ class EngineLink:
             self._wanted[run_id] = state
             self._unsettled = True
             if rows_added:
-                self._fresh.add(run_id)
+                self._growths += 1
+                self._fresh[run_id] = self._growths
                 self._counts.pop(run_id, None)
+            else:
+                self._fresh.pop(run_id, None)
         self._wake.set()
 
     def close(self, *, stop_engine: bool) -> None:
@@ -160,7 +174,7 @@ class EngineLink:
     def _look(self) -> float | None:
         """One round: agree, hand over, bring home, publish. Returns how long to wait (None: until woken)."""
         with self._lock:
-            wanted, unsettled = dict(self._wanted), self._unsettled
+            wanted, fresh, unsettled = dict(self._wanted), dict(self._fresh), self._unsettled
             self._unsettled = False
         if self._engine is None:
             if "running" not in wanted.values() and not unsettled:
@@ -171,19 +185,21 @@ class EngineLink:
             self._compared.clear()
         engine = self._engine
         status = engine.status()
-        self._agree(engine, status, wanted)
+        self._agree(engine, status, wanted, fresh)
         self._hand_over_page(engine)
         status, caught_up = self._bring_home(engine)
         self._publish(status, wanted, caught_up)
+        with self._lock:
+            self._fresh = {run: number for run, number in self._fresh.items() if fresh.get(run) != number}
         if self._handing or not caught_up:
             return 0.0
         return BUSY_PAUSE if "running" in self._wanted.values() else IDLE_PAUSE
 
-    def _agree(self, engine: Engine, status: EngineStatus, wanted: dict[str, RunState]) -> None:
+    def _agree(
+        self, engine: Engine, status: EngineStatus, wanted: dict[str, RunState], fresh: dict[str, int]
+    ) -> None:
         """Make the engine's runs do what is wanted of them, and find rows it does not have."""
         known = {run.run_id: run for run in status.runs}
-        with self._lock:
-            fresh, self._fresh = self._fresh, set()
         for run_id, state in wanted.items():
             theirs = known.get(run_id)
             if state == "running":
@@ -261,7 +277,7 @@ class EngineLink:
     def _finished(self, run_id: str) -> None:
         with self._lock:
             if self._wanted.get(run_id) != "running" or run_id in self._fresh:
-                return
+                return  # it was asked for more meanwhile
             self._wanted[run_id] = "done"
         unfinished.set_state(self._store, run_id, "done")
 

@@ -11,19 +11,16 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from studio.jobs import Job, Jobs
 from studio.link import EngineLink, Ensure, _ensure
-from workspace import runs, tasks
+from workspace import exports, intake, runs, tasks
 from workspace.errors import RunError, WinnowError
 from workspace.facts import RunProgress, RunSpec
 from workspace.facts import run_id as id_of_run
 from workspace.store import Store, open_store
 from workspace.task import LABELED_KINDS, Task
-
-if TYPE_CHECKING:
-    from workspace import exports, intake
 
 VARIABLE = "WINNOW_WORKSPACE"
 DEFAULT = "winnow.duckdb"
@@ -135,8 +132,6 @@ class Studio:
 
         Without a mapping the best guess is taken. Raises IntakeError when the file cannot be read at all.
         """
-        from workspace import intake
-
         chosen = mapping or intake.preview(path, format=format, encoding=encoding).suggestion
         return self.jobs.start(
             job,
@@ -165,8 +160,6 @@ class Studio:
         import_id: str | None = None,
     ) -> exports.ExportResult:
         """Write the current labels of a run to a file of this machine."""
-        from workspace import exports
-
         runs.spec(self.store, run_id)  # raises RunError when there is no such run
         return exports.export(
             self.store,
@@ -213,11 +206,6 @@ def current() -> Studio:
             _studio = Studio(open_store(workspace_path()))
             atexit.register(close)
         return _studio
-
-
-def is_open() -> bool:
-    """Whether this process has a workspace open."""
-    return _studio is not None
 
 
 def use(studio: Studio | None) -> None:

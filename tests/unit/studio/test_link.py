@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from studio import link as link_module
@@ -159,7 +160,9 @@ def test_more_rows_continue_the_run(scene: Scene) -> None:
     until(lambda: shown(link, scene.run) == ("done", 20, 20))
     runs.plan(scene.store, scene.run, limit=None)
     link.want(scene.run, "running", rows_added=True)
+    assert shown(link, scene.run) == ("running", 20, 30), "at once, not when the engine has heard of it"
     until(lambda: len(scene.engine.rows[scene.run]) == 30)
+    assert shown(link, scene.run) == ("running", 20, 30)
     scene.engine.work(scene.run)
     until(lambda: shown(link, scene.run) == ("done", 30, 30))
 
@@ -227,14 +230,8 @@ def test_an_unfinished_run_goes_on_when_the_workspace_is_opened(scene: Scene) ->
 def test_missing_rows_come_in_plan_order_and_errors_are_answers(scene: Scene) -> None:
     rows = [row for row, _ in runs.planned(scene.store, scene.run)]
     facts = facts_for(scene.spec, rows[:4])
-    failed = [*facts[:3], msgspec_replace(facts[3], kind="error", label="", logprobs=(), error="too long")]
+    failed = [*facts[:3], msgspec.structs.replace(facts[3], kind="error", label="", logprobs=(), error="too long")]
     runs.ingest(scene.store, failed)
     pages = list(unfinished.missing(scene.store, scene.run, 1, page=6))
     assert [row for page in pages for row, _ in page] == rows[4:]
     assert [len(page) for page in pages] == [6, 6, 4]
-
-
-def msgspec_replace(fact: Fact, **changes: Any) -> Fact:
-    import msgspec
-
-    return msgspec.structs.replace(fact, **changes)
