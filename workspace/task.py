@@ -20,6 +20,7 @@ LABELED_KINDS: tuple[Kind, ...] = (
 )  # what a run can label today; the others can be declared
 
 MAX_LABELS = 1000  # bounds the width of a probability vector and of a prompt
+MAX_DEPTH = 20  # a task needs five
 MAX_DOCUMENT = 1 << 20  # characters; a task is written by a person
 
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^\S(?:.*\S)?$")]
@@ -36,6 +37,11 @@ class Label(_Part):
     name: Name
     description: str = Field(default="", max_length=2000)
     examples: tuple[str, ...] = ()
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any) -> Any:
+        return _label_name(value)
 
 
 class Dimension(_Part):
@@ -144,7 +150,9 @@ def parse_task(document: str) -> Task:
     if len(document) > MAX_DOCUMENT:
         raise TaskError("The task document is larger than 1 MB.", "Nothing was changed.")
     try:
+        _refuse_bombs(document)
         root = yaml.compose(document, Loader=yaml.SafeLoader)
+        _refuse_repeated_settings(root)
         data = yaml.safe_load(document)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
@@ -166,6 +174,41 @@ def parse_task(document: str) -> Task:
         return Task.model_validate(data)
     except ValidationError as error:
         raise _first_problem(error, root) from error
+
+
+def _refuse_bombs(document: str) -> None:
+    """Stop at what takes forever to read: aliases that unfold to more than any memory, and deep nesting."""
+    depth = 0
+    for event in yaml.parse(document, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 0
+        if isinstance(event, yaml.AliasEvent):
+            raise TaskError(
+                f"Line {line}: `*{event.anchor}` refers to another part of the document.",
+                "Write that part out; a text that starts with * needs quotes.",
+                line=line,
+            )
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise TaskError(f"Line {line} is nested too deeply.", "Check brackets and indentation.", line=line)
+
+
+def _refuse_repeated_settings(node: yaml.Node | None) -> None:
+    """YAML takes the last of two equal keys without a word; people mean one of them."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = str(getattr(key, "value", ""))
+            if isinstance(key, yaml.ScalarNode) and name in seen:
+                line = key.start_mark.line + 1
+                raise TaskError(f"Line {line}: `{name}` is there twice.", "Keep one of them.", line=line)
+            seen.add(name)
+            _refuse_repeated_settings(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_repeated_settings(item)
 
 
 def _label_name(value: Any) -> Any:
@@ -191,6 +234,8 @@ def _in_words(kind: str, message: str, path: Sequence[str | int]) -> str:
         return f"`{path[-1]}` is missing"
     if kind == "extra_forbidden":
         return f"`{path[-1]}` is not a setting known here"
+    if kind == "string_type":
+        return "this should be a text; put it in quotes"
     if kind == "string_pattern_mismatch" and path and path[-1] == "name":
         return "a name is lower case letters, digits and underscores, starting with a letter"
     return re.sub(r"^(Value error|Assertion failed), ", "", message).rstrip(".")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from workspace.store import Connection, Store, open_store
 posix = pytest.mark.skipif(sys.platform == "win32", reason="modes of files")
 
 
-def insert(name: str) -> object:
+def insert(name: str) -> Callable[[Connection], object]:
     return lambda con: con.execute("insert into nodes values (?, '', now())", [name]).fetchall()
 
 
@@ -54,7 +55,7 @@ def test_a_failing_write_keeps_nothing_and_the_next_one_works(store: Store) -> N
 
     with pytest.raises(LookupError, match="halfway"):
         store.write(work)
-    store.write(insert("whole"))  # type: ignore[arg-type]
+    store.write(insert("whole"))
     assert nodes(store) == ["whole"]
 
 
@@ -71,7 +72,7 @@ def test_a_failing_commit_is_told_to_the_writer_and_keeps_nothing(store: Store) 
 
         with pytest.raises(duckdb.Error):
             store.write(work)
-    store.write(insert("after"))  # type: ignore[arg-type]
+    store.write(insert("after"))
     assert nodes(store) == ["after"]
 
 
@@ -85,7 +86,7 @@ def test_writes_from_many_threads_are_all_kept_in_the_order_of_their_submission(
             name = f"{thread}-{number}"
             with guard:
                 submitted.append(name)
-                futures.append(store.submit(insert(name)))  # type: ignore[arg-type]
+                futures.append(store.submit(insert(name)))
 
     threads = [threading.Thread(target=many, args=(thread,)) for thread in range(4)]
     for thread in threads:
@@ -117,11 +118,11 @@ def test_readers_in_threads_get_their_own_answers(store: Store) -> None:
 def test_a_cancelled_write_is_not_done_and_does_not_stop_the_writer(store: Store) -> None:
     release = threading.Event()
     first = store.submit(lambda _: release.wait(60))
-    second = store.submit(insert("cancelled"))  # type: ignore[arg-type]
+    second = store.submit(insert("cancelled"))
     assert second.cancel()
     release.set()
     assert first.result(timeout=60)
-    store.write(insert("kept"))  # type: ignore[arg-type]
+    store.write(insert("kept"))
     assert nodes(store) == ["kept"]
 
 
@@ -134,7 +135,7 @@ def test_close_finishes_what_was_submitted_and_refuses_what_comes_later(tmp_path
     path = tmp_path / "w.duckdb"
     store = open_store(path)
     for number in range(20):
-        store.submit(insert(str(number)))  # type: ignore[arg-type]
+        store.submit(insert(str(number)))
     store.close()
     with pytest.raises(WinnowError, match="closed"):
         store.write(lambda _: None)
@@ -179,7 +180,7 @@ def test_every_file_is_private_from_the_first_byte_and_stays_so(tmp_path: Path) 
         store = open_store(path)
         assert mode(path) == 0o600
         for _ in range(2):
-            store.write(insert("a"))  # type: ignore[arg-type]
+            store.write(insert("a"))
             assert mode(wal) == 0o600
             with store.read() as con:
                 con.execute("checkpoint")
