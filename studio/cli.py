@@ -120,6 +120,12 @@ def label(
         run_id = desk.start(task_id, model, limit, sample, loaded.import_id)
         standing = _watch(desk, run_id)
         result = desk.export(run_id, out_file, format, loaded.import_id)
+        for part in result.dimensions:
+            shares = ", ".join(f"{name or 'no label'} {count / result.rows:.0%}" for name, count in part.shares)
+            out.print(f"{part.dimension}: {shares}", markup=False)
+            if part.checked:
+                agree = part.right / part.checked
+                out.print(f"  {agree:.0%} of {part.checked:,} rows agree with the labels that came with the file")
         out.print(f"{result.rows:,} rows written to {out_file}")
         if standing.failed:
             out.print(f"{standing.failed:,} rows have no label; the reason is in the column warnings.")

@@ -206,14 +206,24 @@ class EngineLink:
                 if run_id in fresh or run_id not in self._compared:
                     self._compared.add(run_id)
                     self._start_handing(run_id, theirs, grown=run_id in fresh)
-                elif run_id not in self._handing and (theirs is None or theirs.state in ("paused", "cancelled")):
+                    if theirs and theirs.state in ("paused", "cancelled") and run_id not in self._handing:
+                        engine.set_state(run_id, "running")
+                elif run_id not in self._handing and theirs is None:
                     self._start_handing(run_id, theirs, grown=True)
-                if theirs and theirs.state in ("paused", "cancelled") and run_id not in self._handing:
-                    engine.set_state(run_id, "running")
+                elif run_id not in self._handing and theirs and theirs.state == "paused":
+                    self._gave_up(run_id)
                 continue
             self._stop_handing(run_id)
             if theirs and theirs.state == "running" and state in ("paused", "cancelled"):
                 engine.set_state(run_id, state)
+
+    def _gave_up(self, run_id: str) -> None:
+        """The engine itself paused a run that had been going on, and says why in its note: a person must look."""
+        with self._lock:
+            if self._wanted.get(run_id) != "running" or run_id in self._fresh:
+                return  # somebody has just asked for it again
+            self._wanted[run_id] = "paused"
+        unfinished.set_state(self._store, run_id, "paused")
 
     def _start_handing(self, run_id: str, theirs: RunProgress | None, *, grown: bool) -> None:
         self._stop_handing(run_id)

@@ -84,6 +84,8 @@ def suggest(columns: Sequence[str], rows: Sequence[Lookup[str, str]]) -> Mapping
     if len(columns) == 1:
         return Mapping((columns[0],))
     text = _text_column([name for name in columns if name != id_column], values, by_name)
+    if text is None:
+        return Mapping((), id=id_column)
     template = None
     chosen: tuple[str, ...] = (text,)
     title = next((by_name[name] for name in _TITLES if name in by_name), None)
@@ -105,13 +107,17 @@ def suggest(columns: Sequence[str], rows: Sequence[Lookup[str, str]]) -> Mapping
     return Mapping(chosen, template, id_column, domain, gold)
 
 
-def _text_column(columns: list[str], values: dict[str, list[str]], by_name: dict[str, str]) -> str:
-    named = [by_name[name] for name in _TEXT if name in by_name and by_name[name] in columns]
-    # A column called text that is empty or full of numbers is not the text.
-    for name in named:
-        if not values[name] or any(re.search(r"[^\W\d_]", value) for value in values[name]):
-            return name
-    return max(columns, key=lambda name: sum(map(len, values[name])) / max(1, len(values[name])))
+def _text_column(columns: list[str], values: dict[str, list[str]], by_name: dict[str, str]) -> str | None:
+    """The likeliest column, None when every column with values holds nothing but numbers and signs."""
+    possible = [name for name in columns if not values[name] or any(map(_has_letters, values[name]))]
+    named = [by_name[name] for name in _TEXT if name in by_name and by_name[name] in possible]
+    if named:
+        return named[0]
+    return max(possible, key=lambda name: sum(map(len, values[name])) / max(1, len(values[name])), default=None)
+
+
+def _has_letters(value: str) -> bool:
+    return re.search(r"[^\W\d_]", value) is not None
 
 
 def _few_short(values: Sequence[str]) -> bool:

@@ -35,12 +35,25 @@ _OPTIONS: dict[str, str] = {
 _FORMULA = "'[=+@\\t\\r-]'"
 
 
+class Written(msgspec.Struct, frozen=True):
+    """What a file says in one dimension: rows per label, most frequent first, None for no label.
+
+    `checked` of its labels have a gold label beside them; `right` of those agree with it.
+    """
+
+    dimension: str
+    shares: list[tuple[str | None, int]]
+    checked: int
+    right: int
+
+
 class ExportResult(msgspec.Struct, frozen=True):
-    """A file that was written: where, how many rows, in how many seconds."""
+    """A file that was written: where, how many rows, in how many seconds, and what it says in sum."""
 
     path: Path
     rows: int
     seconds: float
+    dimensions: list[Written] = []
 
 
 def export(
@@ -86,7 +99,10 @@ def export(
                 joined=format == "csv",
                 safe=spreadsheet_safe and format == "csv",
             )
-            written = con.execute(f"copy ({select}) to {sql_string(str(half))} ({_OPTIONS[format]})").fetchall()
+            con.execute(f"create temp table written as {select}")
+            copy = f"copy (from written order by rowid) to {sql_string(str(half))} ({_OPTIONS[format]})"
+            written = con.execute(copy).fetchall()
+            said = [_sum_up(con, name) for name in _dimensions(con, run_id, dimension)]
         os.replace(half, path)
     except (duckdb.Error, OSError) as error:
         raise ExportError(
@@ -96,7 +112,7 @@ def export(
         ) from error
     finally:
         half.unlink(missing_ok=True)
-    return ExportResult(path, int(written[0][0]), time.perf_counter() - started)
+    return ExportResult(path, int(written[0][0]), time.perf_counter() - started, said)
 
 
 def preview(
@@ -129,8 +145,7 @@ def _prepare(
     safe: bool,
 ) -> str:
     """Gather each dimension's labels in temporary tables of this cursor; the select of the lines, in order."""
-    spec = read_spec(con, run_id)
-    names = [dimension_of(spec, dimension).name] if dimension else [d.name for d in spec.dimensions]
+    names = _dimensions(con, run_id, dimension)
     # One snapshot for all dimensions; the cursor is closed afterwards, so nothing of this is ever committed.
     con.execute("begin")
     golden: list[bool] = []
@@ -187,6 +202,26 @@ def _prepare(
         for i in everyone
     )
     return f"select {listed} from rows r {joins} where {' and '.join(conditions)} order by r.row_no"
+
+
+def _dimensions(con: Connection, run_id: str, dimension: str | None) -> list[str]:
+    spec = read_spec(con, run_id)
+    return [dimension_of(spec, dimension).name] if dimension else [d.name for d in spec.dimensions]
+
+
+def _sum_up(con: Connection, dimension: str) -> Written:
+    """From the table `written`. A dimension keeps its name as a column: row columns give way, not it."""
+    label = _quoted(dimension)
+    shares = con.execute(f"select {label}, count(*) from written group by 1 order by 2 desc, 1").fetchall()
+    columns = {row[0] for row in con.execute("describe written").fetchall()}
+    if f"{dimension}_gold" not in columns:
+        return Written(dimension, shares, 0, 0)
+    gold = _quoted(f"{dimension}_gold")
+    agree = f"lower({label}) = lower({gold})"
+    ((checked, right),) = con.execute(
+        f"select count({agree}), count_if({agree}) from written where {label} is not null"
+    ).fetchall()
+    return Written(dimension, shares, checked, right)
 
 
 def _cell(sql: str, safe: bool) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from workspace import labels, runs
+from workspace import labels, runs, unfinished
 from workspace.store import open_store
 
 TASK = """\
@@ -57,7 +57,7 @@ def test_label_writes_every_row_with_its_label(folder: Path) -> None:
     store = open_store(folder / "winnow.duckdb", create=False)
     try:
         run = runs.list_runs(store)[0]
-        shown = labels.page(store, run.id, "mood", after=None, limit=10)
+        shown = labels.page(store, run.id, "mood")
         assert {row.text: row.label for row in shown} == {row["text"]: row["mood"] for row in written}
     finally:
         store.close()
@@ -95,14 +95,14 @@ def test_rows_of_other_files_are_left_alone(folder: Path) -> None:
     [
         (["label", "missing.csv", "--task", "sentiment", "--out", "o.csv"], "missing.csv"),
         (["label", "tweets.csv", "--task", "nonsense", "--out", "o.csv"], "There is no task nonsense"),
-        (["label", "tweets.csv", "--task", "bad.yaml", "--out", "o.csv"], "Line 2"),
+        (["label", "tweets.csv", "--task", "bad.yaml", "--out", "o.csv"], "Line 3"),
         (["label", "tweets.csv", "--task", "sentiment", "--out", "o.xls"], ".csv, .jsonl or .parquet"),
         (["label", "numbers.csv", "--task", "sentiment", "--out", "o.csv"], "no column that looks like text"),
         (["label", "tweets.csv", "--text", "body", "--task", "sentiment", "--out", "o.csv"], "no column body"),
     ],
 )
 def test_bad_input_is_named_and_changes_nothing(folder: Path, arguments: list[str], says: str) -> None:
-    (folder / "bad.yaml").write_text("name: x\nwrong: 1\n")
+    (folder / "bad.yaml").write_text("name: x\ndimensions:\n  - name: x\n    question: Why?\n")
     (folder / "numbers.csv").write_text("a,b\n1,2\n3,4\n")
     done = winnow(*arguments, cwd=folder)
     assert done.returncode == 2, done.stdout + done.stderr
@@ -119,6 +119,12 @@ def test_a_model_that_is_no_model_is_named(folder: Path) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
     assert "fake" in done.stderr
     assert "Traceback" not in done.stderr
+    store = open_store(folder / "winnow.duckdb", create=False)
+    try:
+        # It waits for a person rather than being tried again for ever.
+        assert list(unfinished.states(store).values()) == ["paused"]
+    finally:
+        store.close()
 
 
 def test_export_and_status_without_a_workspace_say_so(folder: Path) -> None:
