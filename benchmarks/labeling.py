@@ -32,7 +32,7 @@ from workspace.facts import DimensionSpec
 from workspace.task import parse_task
 
 BUNDLED = Path(__file__).resolve().parents[1] / "workspace" / "bundled"
-ROUNDS_QUICK, ROUNDS = 2, 5
+ROUNDS_QUICK, ROUNDS = 3, 5
 ROWS_QUICK, ROWS = 32, 128  # of each side per round
 CLAIM = 128  # rows handed to the engine at once
 

@@ -27,7 +27,7 @@ class Prompt(msgspec.Struct, frozen=True):
 def default_instructions(dimension: Dimension) -> str:
     """The instructions a dimension starts with: its question, its labels with their meaning, how to answer.
 
-    The wording was chosen by accuracy over several labeled data sets, see `benchmarks/prompts.py`.
+    Chosen over five other wordings by accuracy of the embedded model on tweets, messages, questions and news.
     """
     lines = [dimension.question.strip(), "Answer with one of these words:"]
     meanings = {label.name: label.description.strip() for label in dimension.labels}
