@@ -8,7 +8,7 @@ BIN := .venv/bin
 .PHONY: studio test lint unit browser soak lock clean setup
 
 studio: .venv/ready
-	$(BIN)/winnow demo
+	$(BIN)/winnow demo $(ARGS)
 
 setup: .venv/ready
 

@@ -169,7 +169,9 @@ class StudioDesk:
 
     def export(self, run_id: str, path: Path, format: Format, import_id: str | None) -> exports.ExportResult:
         body = {"run_id": run_id, "path": str(path.resolve()), "format": format, "import_id": import_id}
-        return msgspec.convert(self._post("export", body), exports.ExportResult, strict=False)
+        return msgspec.convert(
+            self._post("export", body), exports.ExportResult, dec_hook=lambda kind, value: kind(value)
+        )
 
     def close(self) -> None:
         self._http.close()
