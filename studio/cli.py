@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+import webbrowser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -12,9 +14,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from studio.desk import Desk, Format, Standing, open_desk
+from studio.desk import Desk, Format, Standing, open_desk, studio_url
 from workspace import intake
-from workspace.errors import IntakeError, TaskError, WinnowError
+from workspace.errors import IntakeError, TaskError, WinnowError, WorkspaceBusy
 
 app = typer.Typer(
     add_completion=False,
@@ -65,12 +67,15 @@ def demo(
     from studio.sample import open_sample
     from workspace.store import open_store
 
-    store = open_store(workspace)
+    try:
+        store = open_store(workspace)
+    except WorkspaceBusy:
+        return _serve(workspace, port, no_browser)
     try:
         open_sample(store, "tweets")
     finally:
         store.close()
-    _serve(workspace, port, no_browser)
+    return _serve(workspace, port, no_browser)
 
 
 @app.command()
@@ -84,11 +89,8 @@ def load(
 ) -> None:
     """Load a file into the workspace."""
     mapping = _mapping(file, text, id_column, domain, gold)
-    desk = open_desk(workspace)
-    try:
+    with _desk(workspace) as desk:
         _load(desk, file, mapping)
-    finally:
-        desk.close()
 
 
 @app.command()
@@ -113,8 +115,7 @@ def label(
         raise IntakeError(f"--sample is first or random, not {sample}.", "Nothing was changed.")
     document = _task_document(task)
     mapping = _mapping(file, text, id_column, domain, gold)
-    desk = open_desk(workspace)
-    try:
+    with _desk(workspace) as desk:
         loaded = _load(desk, file, mapping)
         task_id = desk.save_task(document)
         run_id = desk.start(task_id, model, limit, sample, loaded.import_id)
@@ -130,8 +131,6 @@ def label(
         if standing.failed:
             out.print(f"{standing.failed:,} rows have no label; the reason is in the column warnings.")
         out.print(f"To review the doubtful ones: winnow --workspace {workspace}")
-    finally:
-        desk.close()
 
 
 @app.command()
@@ -144,22 +143,18 @@ def export(
 ) -> None:
     """Write the current labels of a run: text, label, confidence, and who decided."""
     format = _format(file)
-    desk = open_desk(workspace, create=False)
-    try:
+    with _desk(workspace, create=False) as desk:
         found = [r for r in desk.runs() if r.id.startswith(run or "")]
         if not found:
             raise IntakeError("This workspace has no such run yet.", "Label something first: winnow label --help")
         result = desk.export(found[0].id, file, format, None)
         out.print(f"{result.rows:,} rows of {found[0].task_title} ({found[0].model_name}) written to {file}")
-    finally:
-        desk.close()
 
 
 @app.command()
 def status(workspace: Workspace = DEFAULT_WORKSPACE) -> None:
     """Show the runs of the workspace and how far they are."""
-    desk = open_desk(workspace, create=False)
-    try:
+    with _desk(workspace, create=False) as desk:
         runs = desk.runs()
         if not runs:
             out.print("No runs yet. Label something: winnow label --help")
@@ -169,6 +164,20 @@ def status(workspace: Workspace = DEFAULT_WORKSPACE) -> None:
             failed = f", {run.failed_rows:,} failed" if run.failed_rows else ""
             counts = f"{run.labeled_rows:,} of {run.rows:,} rows labeled{failed}"
             out.print(f"{run.id[:8]}  {run.task_title}, {run.model_name}: {counts} ({state})")
+
+
+class Interrupted(WinnowError):
+    """Ctrl-C."""
+
+
+@contextmanager
+def _desk(workspace: Path, *, create: bool = True) -> Iterator[Desk]:
+    """The desk of a workspace, closed at the end. Raises Interrupted for Ctrl-C, after closing."""
+    desk = open_desk(workspace, create=create)
+    try:
+        yield desk
+    except KeyboardInterrupt:
+        raise Interrupted("Stopped.", "What was done is saved; the same command goes on.") from None
     finally:
         desk.close()
 
@@ -176,7 +185,16 @@ def status(workspace: Workspace = DEFAULT_WORKSPACE) -> None:
 def _serve(workspace: Path, port: int | None, no_browser: bool) -> None:
     from studio.server import serve  # brings Streamlit, half a second nothing else here needs
 
-    serve(workspace, port=port, open_browser=not no_browser)
+    workspace = workspace.expanduser().absolute()  # the server works in a folder of its own
+    try:
+        serve(workspace, port=port, open_browser=not no_browser)
+    except WorkspaceBusy:
+        url = studio_url(workspace)
+        if url is None:
+            raise
+        out.print(f"{workspace.name} is already open at {url}")
+        if not no_browser:
+            webbrowser.open(url)
 
 
 def _format(path: Path) -> Format:
@@ -348,10 +366,10 @@ def main() -> None:
         app()
     except (IntakeError, TaskError) as error:
         _stop(error, BAD_INPUT)
+    except Interrupted as error:
+        _stop(error, INTERRUPTED)
     except WinnowError as error:
         _stop(error, FAILED)
-    except KeyboardInterrupt:
-        _stop(WinnowError("Stopped.", "What was done is saved; the same command goes on."), INTERRUPTED)
 
 
 if __name__ == "__main__":

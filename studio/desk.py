@@ -63,13 +63,14 @@ def open_desk(workspace: Path, *, create: bool = True) -> Desk:
     try:
         return OwnDesk(runtime.Studio(open_store(workspace, create=create)))
     except WorkspaceBusy:
-        url = _studio_url(workspace)
+        url = studio_url(workspace)
         if url is None:
             raise
         return StudioDesk(url)
 
 
-def _studio_url(workspace: Path) -> str | None:
+def studio_url(workspace: Path) -> str | None:
+    """Address of the studio that has this workspace open, None when none answers."""
     note = runtime.state_folder(workspace.expanduser().resolve()) / "studio.json"
     try:
         url = str(json.loads(note.read_text(encoding="utf-8"))["url"])

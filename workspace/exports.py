@@ -2,8 +2,9 @@
 
 Columns: id, text, domain, external_id, then for each dimension D of the run `D` (the label), `D_confidence`
 (0 to 1, calibrated; 1 for a person's label), `D_decided_by` ('model' or the reviewer's name) and, if there is any,
-`D_gold`, and at last `warnings`. A row column whose name a dimension takes becomes `row_domain` and so on. Rows of
-the run that nobody has answered yet are not written. A label that a person rejected is empty.
+`D_gold`, and at last `warnings`: codes such as truncated, and in words why a row has no label. A row column whose
+name a dimension takes becomes `row_domain` and so on. Rows of the run that nobody has answered yet are not
+written. A label that a person rejected is empty.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def _prepare(
         cte, parameters = current_sql(con, run_id, name)
         con.execute(
             f"""create temp table label_{i} as {cte}
-                select row_id, label, confidence, decided_by, human, warnings from current_labels""",
+                select row_id, label, confidence, decided_by, human, warnings, error from current_labels""",
             parameters,
         )
         con.execute(
@@ -163,7 +164,8 @@ def _prepare(
         )
         golden.append(bool(con.execute(f"select 1 from gold_{i} limit 1").fetchall()))
     everyone = range(len(names))
-    warnings = "list_distinct(flatten([" + ", ".join(f"coalesce(l{i}.warnings, [])" for i in everyone) + "]))"
+    told = ", ".join(f"coalesce(l{i}.warnings, []), [nullif(l{i}.error, '')]" for i in everyone)
+    warnings = f"list_filter(list_distinct(flatten([{told}])), lambda warning: warning is not null)"
     columns = [
         ("row_id" if "id" in names else "id", "r.id"),
         ("row_text" if "text" in names else "text", _cell("r.text", safe)),
@@ -181,7 +183,7 @@ def _prepare(
         ]
         columns += [(f"{name}_gold", _cell(f"g{i}.label", safe))] if golden[i] else []
     columns.append(
-        ("warnings", f"array_to_string(list_sort({warnings}), ' ')" if joined else f"list_sort({warnings})")
+        ("warnings", f"array_to_string(list_sort({warnings}), '; ')" if joined else f"list_sort({warnings})")
     )
     shown = unique_names(name for name, _ in columns)
     listed = ", ".join(f"{sql} as {_quoted(name)}" for name, (_, sql) in zip(shown, columns, strict=True))

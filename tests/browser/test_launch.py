@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -90,9 +91,11 @@ def test_streamlit_run_from_the_repository_keeps_to_loopback(
     workspace = tmp_path / "bare.duckdb"
     command = [sys.executable, "-m", "streamlit", "run", "studio/server.py", "--server.port", str(port)]
     start(command, ROOT, port, WINNOW_WORKSPACE=str(workspace))
-    listening = {
-        c.laddr.ip for c in psutil.net_connections("tcp") if c.status == "LISTEN" and c.laddr.port == port
-    }
+    family = psutil.Process().children(recursive=True)
+    doors: list[Any] = [
+        c.laddr for p in family for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN
+    ]
+    listening = {door.ip for door in doors if door.port == port}
     assert listening == {"127.0.0.1"}
     page.goto(f"http://127.0.0.1:{port}")
     settled(page)
@@ -115,13 +118,24 @@ def test_the_command_line_goes_through_a_studio_that_has_the_workspace(
     assert "2 of 2 rows labeled" in told.stdout
 
 
-def test_a_busy_workspace_names_the_process_that_has_it(start: Callable[..., None], tmp_path: Path) -> None:
+def test_a_second_start_leads_to_the_first(start: Callable[..., None], tmp_path: Path) -> None:
     port = free_port()
     start([sys.executable, "-m", "studio.cli", "--no-browser", "--port", str(port)], tmp_path, port)
     second = [sys.executable, "-m", "studio.cli", "--no-browser", "--port", str(free_port())]
     done = subprocess.run(second, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert f"winnow.duckdb is already open at http://127.0.0.1:{port}" in done.stdout
+
+
+def test_a_workspace_held_by_something_else_names_the_process(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "winnow.duckdb")
+    try:
+        command = [sys.executable, "-m", "studio.cli", "--no-browser"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    finally:
+        store.close()
     assert done.returncode == 1
-    assert "winnow.duckdb is open in process" in done.stderr
+    assert f"winnow.duckdb is open in process {os.getpid()}" in done.stderr
     assert "Traceback" not in done.stderr
 
 

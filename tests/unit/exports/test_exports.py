@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -17,7 +18,7 @@ from workspace import decisions, exports, labels, runs, tasks
 from workspace.errors import ExportError, RunError
 from workspace.facts import DimensionSpec, RunSpec
 from workspace.facts import run_id as id_of_run
-from workspace.ids import content_id
+from workspace.ids import content_id, row_id
 from workspace.store import Store, open_store
 from workspace.task import Task
 
@@ -165,3 +166,27 @@ def test_fifty_thousand_rows(store: Store, tmp_path: Path) -> None:
     assert result.rows == 50_000
     with result.path.open(encoding="utf-8") as file:
         assert [json.loads(line)["text"] for line in file] == texts
+
+
+def test_a_row_without_a_label_says_why_and_the_sum_says_how_many(store: Store, tmp_path: Path) -> None:
+    (spec,) = seed(store, TEXTS, labeled=3)
+    ids = [row_id(text) for text in TEXTS]
+    good = facts_for(spec, ids[:4])[-1]
+    failed = msgspec.structs.replace(
+        good, seq=3, kind="error", label="", logprobs=(), error="The model gave no usable number for this row."
+    )
+    runs.ingest(store, [failed])
+    result = exports.export(store, spec.run_id, tmp_path / "out.csv", "csv")
+    rows = read_csv(result.path)
+    assert [row["warnings"] for row in rows] == ["", "", "", "The model gave no usable number for this row."]
+    (said,) = result.dimensions
+    assert dict(said.shares) == {"positive": 1, "negative": 1, "neutral": 1, None: 1}
+    assert (said.checked, said.right) == (0, 0)
+    store.write(
+        lambda con: con.executemany(
+            "insert into gold values (?, 'sentiment', ?, 'seed')",
+            [[ids[0], "POSITIVE"], [ids[1], "neutral"], [ids[3], "neutral"]],
+        )
+    )
+    (said,) = exports.export(store, spec.run_id, tmp_path / "out.csv", "csv").dimensions
+    assert (said.checked, said.right) == (2, 1)
