@@ -173,7 +173,13 @@ def test_a_row_without_a_label_says_why_and_the_sum_says_how_many(store: Store, 
     ids = [row_id(text) for text in TEXTS]
     good = facts_for(spec, ids[:4])[-1]
     failed = msgspec.structs.replace(
-        good, seq=3, kind="error", label="", logprobs=(), error="The model gave no usable number for this row."
+        good,
+        author="other",
+        seq=0,
+        kind="error",
+        label="",
+        logprobs=(),
+        error="The model gave no usable number for this row.",
     )
     runs.ingest(store, [failed])
     result = exports.export(store, spec.run_id, tmp_path / "out.csv", "csv")
