@@ -5,18 +5,20 @@ from __future__ import annotations
 import sys
 import time
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from studio.desk import Desk, Format, Standing, open_desk, studio_url
+from studio.terminal import Bar, complain, say
+from studio.words import time_left
 from workspace import intake
 from workspace.errors import IntakeError, TaskError, WinnowError, WorkspaceBusy
+from workspace.task import Task, parse_task, to_yaml
+from workspace.tasks import bundled
 
 app = typer.Typer(
     add_completion=False,
@@ -24,15 +26,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Label text on your own machine. With no command: open the studio on this folder's workspace.",
 )
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
 BAD_INPUT = 2  # exit code: a file, task or option is not right; nothing was changed
 FAILED = 1  # exit code: the work was begun and could not be finished
 INTERRUPTED = 130  # exit code: Ctrl-C
 
 POLL = 0.3  # seconds between looks at a run
-PLAIN_STEP = 0.1  # without a terminal, progress is a line every 10 %
 
 Workspace = Annotated[
     Path, typer.Option("--workspace", "-w", help="The workspace file.", envvar="WINNOW_WORKSPACE")
@@ -113,24 +111,24 @@ def label(
     format = _format(out_file)
     if sample not in ("first", "random"):
         raise IntakeError(f"--sample is first or random, not {sample}.", "Nothing was changed.")
-    document = _task_document(task)
-    mapping = _mapping(file, text, id_column, domain, gold)
+    chosen = _task(task)
+    mapping = _mapping(file, text, id_column, domain, gold, [part.name for part in chosen.dimensions])
     with _desk(workspace) as desk:
         loaded = _load(desk, file, mapping)
-        task_id = desk.save_task(document)
+        task_id = desk.save_task(to_yaml(chosen))
         run_id = desk.start(task_id, model, limit, sample, loaded.import_id)
         standing = _watch(desk, run_id)
         result = desk.export(run_id, out_file, format, loaded.import_id)
         for part in result.dimensions:
             shares = ", ".join(f"{name or 'no label'} {count / result.rows:.0%}" for name, count in part.shares)
-            out.print(f"{part.dimension}: {shares}", markup=False)
+            say(f"{part.dimension}: {shares}")
             if part.checked:
                 agree = part.right / part.checked
-                out.print(f"  {agree:.0%} of {part.checked:,} rows agree with the labels that came with the file")
-        out.print(f"{result.rows:,} rows written to {out_file}")
+                say(f"  {agree:.0%} of {part.checked:,} rows agree with the labels that came with the file")
+        say(f"{result.rows:,} rows written to {out_file}")
         if standing.failed:
-            out.print(f"{standing.failed:,} rows have no label; the reason is in the column warnings.")
-        out.print(f"To review the doubtful ones: winnow --workspace {workspace}")
+            say(f"{standing.failed:,} rows have no label; the reason is in the column warnings.")
+        say(f"To review the doubtful ones: winnow --workspace {workspace}")
 
 
 @app.command()
@@ -148,7 +146,7 @@ def export(
         if not found:
             raise IntakeError("This workspace has no such run yet.", "Label something first: winnow label --help")
         result = desk.export(found[0].id, file, format, None)
-        out.print(f"{result.rows:,} rows of {found[0].task_title} ({found[0].model_name}) written to {file}")
+        say(f"{result.rows:,} rows of {found[0].task_title} ({found[0].model_name}) written to {file}")
 
 
 @app.command()
@@ -157,13 +155,13 @@ def status(workspace: Workspace = DEFAULT_WORKSPACE) -> None:
     with _desk(workspace, create=False) as desk:
         runs = desk.runs()
         if not runs:
-            out.print("No runs yet. Label something: winnow label --help")
+            say("No runs yet. Label something: winnow label --help")
         for run in runs:
             progress = desk.standing(run.id).progress
             state = progress.state if progress else ("done" if run.labeled_rows >= run.rows else "not running")
             failed = f", {run.failed_rows:,} failed" if run.failed_rows else ""
             counts = f"{run.labeled_rows:,} of {run.rows:,} rows labeled{failed}"
-            out.print(f"{run.id[:8]}  {run.task_title}, {run.model_name}: {counts} ({state})")
+            say(f"{run.id[:8]}  {run.task_title}, {run.model_name}: {counts} ({state})")
 
 
 class Interrupted(WinnowError):
@@ -192,7 +190,7 @@ def _serve(workspace: Path, port: int | None, no_browser: bool) -> None:
         url = studio_url(workspace)
         if url is None:
             raise
-        out.print(f"{workspace.name} is already open at {url}")
+        say(f"{workspace.name} is already open at {url}")
         if not no_browser:
             webbrowser.open(url)
 
@@ -208,13 +206,10 @@ def _format(path: Path) -> Format:
         ) from None
 
 
-def _task_document(task: str) -> str:
-    from workspace.task import parse_task, to_yaml
-    from workspace.tasks import bundled
-
+def _task(task: str) -> Task:
     known = bundled()
     if task in known:
-        return to_yaml(known[task])
+        return known[task]
     path = Path(task).expanduser()
     if not path.is_file():
         raise TaskError(
@@ -225,13 +220,18 @@ def _task_document(task: str) -> str:
         document = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(f"{path} cannot be read as text.", "Nothing was changed.", str(error)) from error
-    parse_task(document)
-    return document
+    return parse_task(document)
 
 
 def _mapping(
-    file: Path, text: list[str] | None, id_column: str | None, domain: str | None, gold: list[str] | None
+    file: Path,
+    text: list[str] | None,
+    id_column: str | None,
+    domain: str | None,
+    gold: list[str] | None,
+    dimensions: Sequence[str] = (),
 ) -> intake.Mapping:
+    """The columns that were named, else the best guess; one called like a dimension has its known labels."""
     preview = intake.preview(file)
     guess = preview.suggestion
     pairs = dict(pair.split("=", 1) for pair in gold or [] if "=" in pair)
@@ -250,47 +250,42 @@ def _mapping(
             f"{file.name} has no column that looks like text.",
             f"Name one with --text. Its columns: {', '.join(preview.columns)}. Nothing was changed.",
         )
+    if not pairs:
+        pairs = {name: name for name in dimensions if name in preview.columns and name not in columns}
+    if not pairs and len(dimensions) == len(guess.gold) == 1:
+        pairs = {dimensions[0]: next(iter(guess.gold.values()))}
     return intake.Mapping(
         text=columns,
         template=None if text else guess.template,
         id=id_column or guess.id,
-        domain=domain or guess.domain,
-        gold=pairs or guess.gold,
+        domain=domain or (guess.domain if guess.domain not in pairs.values() else None),
+        gold=pairs or ({} if dimensions else guess.gold),
     )
 
 
 def _load(desk: Desk, file: Path, mapping: intake.Mapping) -> intake.LoadResult:
-    with _bar() as bar:
-        line = bar.add_task(f"Loading {file.name}", total=100)
-        show = _plain(f"Loading {file.name}")
-
-        def share(fraction: float) -> None:
-            bar.update(line, completed=round(100 * fraction))
-            show(fraction, "")
-
-        result = desk.load(file, mapping, share)
-        bar.update(line, completed=100)
+    with Bar(f"Loading {file.name}") as bar:
+        result = desk.load(file, mapping, lambda share: bar.show(round(100 * share), 100))
     if result.already_loaded:
-        out.print(f"{file.name} is already loaded; nothing was added.")
+        say(f"{file.name} is already loaded; nothing was added.")
     else:
         counts = f"{result.added:,} rows added, {result.repeated:,} repeated, {result.rejected:,} rejected"
-        out.print(f"{file.name}: {counts}, of {result.lines:,} lines")
+        say(f"{file.name}: {counts}, of {result.lines:,} lines")
     return result
 
 
 def _watch(desk: Desk, run_id: str) -> Standing:
     """Show a run until it ends. Raises WinnowError when it stops before its end."""
     began = time.monotonic()
-    with _bar() as bar:
-        line = bar.add_task("Starting the engine", total=None)
-        show = _plain("Labeling")
+    with Bar("Labeling") as bar:
         while True:
             standing = desk.standing(run_id)
             progress = standing.progress
-            if progress is not None:
-                _draw(bar, line, standing)
-                if progress.rows:
-                    show(progress.done / progress.rows, _pace(standing))
+            if progress is None:
+                bar.show(0, 0, standing.problem or "Starting the engine")
+            else:
+                pace = f"{progress.rows_per_s:.1f} rows/s, {time_left(progress.seconds_left)}"
+                bar.show(progress.done, progress.rows, pace if progress.rows_per_s else progress.note)
                 if progress.state == "done" and standing.labeled + standing.failed >= progress.rows:
                     break
                 if progress.state in ("paused", "cancelled"):
@@ -298,65 +293,14 @@ def _watch(desk: Desk, run_id: str) -> Standing:
                         progress.note or f"The run was {progress.state}.",
                         "Labels made so far are kept; the same command goes on.",
                     )
-            elif standing.problem:
-                bar.update(line, description=standing.problem)
             time.sleep(POLL)
     seconds = time.monotonic() - began
-    rows = standing.labeled + standing.failed
-    out.print(f"{rows:,} rows are labeled; this took {seconds:.1f} s.")
+    say(f"{standing.labeled + standing.failed:,} rows are labeled; this took {seconds:.1f} s.")
     return standing
 
 
-def _draw(bar: Progress, line: TaskID, standing: Standing) -> None:
-    progress = standing.progress
-    assert progress is not None
-    words = _pace(standing) or progress.note or "Labeling"
-    bar.update(line, total=progress.rows or None, completed=progress.done, description=words)
-
-
-def _pace(standing: Standing) -> str:
-    progress = standing.progress
-    if progress is None or not progress.rows_per_s:
-        return ""
-    left = "" if progress.seconds_left is None else f", {_duration(progress.seconds_left)} left"
-    return f"{progress.rows_per_s:.1f} rows/s{left}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _bar() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        BarColumn(bar_width=40),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    )
-
-
-def _plain(title: str) -> Callable[[float, str], None]:
-    """Progress for a log file: a line at every step of 10 %; nothing when a bar is drawn."""
-    told = 0.0
-
-    def show(fraction: float, words: str) -> None:
-        nonlocal told
-        if not err.is_terminal and fraction >= told + PLAIN_STEP:
-            told = fraction
-            err.print(f"{title}: {fraction:.0%} {words}".rstrip(), markup=False)
-
-    return show
-
-
 def _stop(error: WinnowError, code: int) -> NoReturn:
-    err.print(error.title, style="bold", markup=False)
-    if error.advice:
-        err.print(error.advice, markup=False)
+    complain(error)
     sys.exit(code)
 
 

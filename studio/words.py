@@ -46,7 +46,10 @@ def duration(seconds: float) -> str:
 
 def time_left(seconds: float | None) -> str:
     """What is shown beside a progress bar while something runs; "" while unknown."""
-    return "" if seconds is None else f"about {duration(seconds)} left"
+    if seconds is None:
+        return ""
+    words = duration(seconds)
+    return f"{words} left" if words.startswith("a few") else f"about {words} left"
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:

@@ -132,3 +132,21 @@ def test_export_and_status_without_a_workspace_say_so(folder: Path) -> None:
         done = winnow(*arguments, cwd=folder)
         assert done.returncode == 1
         assert "There is no workspace" in done.stderr
+
+
+def test_known_labels_in_the_file_are_compared(folder: Path) -> None:
+    (folder / "known.csv").write_text("text,label\nI love this day,happy\nI hate this awful day,sad\n")
+    done = winnow("label", "known.csv", "--task", "mood.yaml", "--out", "o.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "of 2 rows agree with the labels that came with the file" in done.stdout
+    with (folder / "o.csv").open(encoding="utf-8", newline="") as file:
+        assert [line["mood_gold"] for line in csv.DictReader(file)] == ["happy", "sad"]
+
+
+def test_columns_called_like_dimensions_hold_known_labels(folder: Path) -> None:
+    (folder / "two.csv").write_text("text,search_needed,domain\nWho is mayor of Lyon now?,yes,people\n")
+    done = winnow("label", "two.csv", "--task", "search_needed", "--out", "o.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    with (folder / "o.csv").open(encoding="utf-8", newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert (line["search_needed_gold"], line["domain_gold"], line["row_domain"]) == ("yes", "people", "")
