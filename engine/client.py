@@ -137,10 +137,16 @@ class Engine:
 
         With `wait`, returns when the process is gone and raises EngineError if it is not after `timeout` seconds.
         """
+
+        def unheard() -> bool:
+            # An engine takes its card away as soon as it is asked to stop; its answer may be lost with the
+            # connection when it ends right after.
+            return self._card.alive() and self._folder.card() == self._card
+
         try:
-            self._ask(messages.Shutdown, messages.Stopping)
+            self._ask(messages.Shutdown, messages.Stopping, waiting=unheard)
         except EngineError:
-            if self._card.alive():
+            if unheard():
                 raise
         deadline = time.monotonic() + timeout
         while wait and self._card.alive():
@@ -156,7 +162,13 @@ class Engine:
                 self._closed = True
                 self._line.close()
 
-    def _ask(self, make: Callable[[int], messages.Ask], expected: type[R], timeout: float = ANSWER_SECONDS) -> R:
+    def _ask(
+        self,
+        make: Callable[[int], messages.Ask],
+        expected: type[R],
+        timeout: float = ANSWER_SECONDS,
+        waiting: Callable[[], bool] | None = None,
+    ) -> R:
         with self._asking:
             if self._closed:
                 raise EngineError("The connection to the engine was closed.", "Connect again.")
@@ -173,7 +185,7 @@ class Engine:
 
             try:
                 body = messages.encode(request)
-                self._line.ask(body, is_reply, self._card.alive, timeout)
+                self._line.ask(body, is_reply, waiting or self._card.alive, timeout)
             except UnicodeEncodeError as error:
                 raise EngineError("A row is not valid text.", "Load the file again.", str(error)) from error
             except LineClosed as error:

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
@@ -48,16 +49,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def wait_for(condition: Callable[[], Any], what: str, within: float = 20.0) -> Any:
-    """The first true value of `condition`, looked at again and again; fails naming `what` when there is none."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"not within {within:.0f} s: {what}")
 
 
 class Server:
@@ -88,7 +79,7 @@ class Server:
                 stderr=log,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
             )
-        wait_for(self._healthy, f"the server to answer\n{self.log.read_text()}", START_WITHIN)
+        wait_for(self._healthy, lambda: f"the server to answer\n{self.log.read_text()}", START_WITHIN)
         return self
 
     def kill(self) -> None:

@@ -15,7 +15,8 @@ import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ROOT, START_WITHIN, free_port, settled, wait_for
+from tests.browser.conftest import ROOT, START_WITHIN, free_port, settled
+from tests.waiting import wait_for
 from workspace import rows
 from workspace.store import open_store
 

@@ -21,8 +21,8 @@ import pytest
 from engine.client import Engine
 from engine.models import catalog
 from engine.prompt import prompt_for
-from tests.unit.cluster.examples import wait_for
 from tests.unit.cluster.processes import belonging, engines, mark, nobody_left
+from tests.waiting import wait_for
 from workspace.errors import EngineError
 from workspace.facts import Fact, RunSpec, run_id
 from workspace.ids import row_id

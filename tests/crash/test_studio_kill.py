@@ -10,24 +10,17 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.waiting import wait_for
 from workspace.store import open_store
 
 ROWS = 48
 WITHIN = 240.0  # seconds, for two busy cores
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WITHIN
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {WITHIN:.0f} s: {what}"
-        time.sleep(0.02)
 
 
 class Labeling:
@@ -81,7 +74,7 @@ class Labeling:
             except sqlite3.Error:
                 return False
 
-        wait_for(some_facts, "the first labels")
+        wait_for(some_facts, "the first labels", WITHIN)
 
     def finish(self, child: subprocess.Popen[bytes]) -> None:
         assert child.wait(WITHIN) == 0, (self.folder / "said.log").read_text()

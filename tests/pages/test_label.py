@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import time
-
 from studio.runtime import Studio
 from tests.pages.conftest import OpenPage, press, said
 from tests.seeding import seed
+from tests.waiting import wait_for
 from workspace import labels, runs
 
 
@@ -49,10 +48,9 @@ def test_a_model_labels_eight_rows(open_page: OpenPage, studio: Studio) -> None:
     app.number_input(key="run_limit").set_value(8).run()
     app.button(key="start_run").click().run()
     assert not app.exception
-    deadline = time.monotonic() + 240
-    while runs.list_runs(studio.store)[0].labeled_rows < 8:
-        assert time.monotonic() < deadline, studio.engine_error
-        time.sleep(0.1)
+    wait_for(
+        lambda: runs.list_runs(studio.store)[0].labeled_rows == 8, lambda: f"8 labels, {studio.engine_error}", 240
+    )
     run = runs.list_runs(studio.store)[0]
     assert (run.rows, run.labeled_rows, run.failed_rows) == (8, 8, 0)
     app.run()

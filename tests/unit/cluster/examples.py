@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from workspace.facts import DimensionSpec, Fact, ModelSpec, RunSpec, run_id
 from workspace.ids import row_id
 
 MODEL = ModelSpec("rule", "Rule", "rule.gguf", "d" * 32)
-DEADLINE = 60.0  # seconds; only ever reached when something is broken
 
 
 def dimension(name: str = "mood", labels: tuple[str, ...] = ("good", "bad")) -> DimensionSpec:
@@ -56,13 +54,6 @@ def fact(run: RunSpec, row: str, name: str = "mood", kind: str = "label") -> Fac
         error="",
         made_at=1.7e9,
     )
-
-
-def wait_for(condition: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
-    end = time.monotonic() + deadline
-    while not condition():
-        assert time.monotonic() < end, f"waited {deadline:.0f} s for: {what}"
-        time.sleep(0.01)
 
 
 class RuleWorker:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.unit.cluster.examples import wait_for
+from tests.waiting import wait_for
 
 MARK = "WINNOW_TEST_FOLDER"
 

@@ -19,8 +19,9 @@ import pytest
 from engine.client import Engine
 from engine.cluster.state_folder import Card, StateFolder
 from tests.unit.cluster import examples
-from tests.unit.cluster.examples import rows, spec, wait_for
+from tests.unit.cluster.examples import rows, spec
 from tests.unit.cluster.processes import engines, mark, nobody_left
+from tests.waiting import wait_for
 from workspace.errors import EngineError
 
 

@@ -16,7 +16,8 @@ from engine.cluster.node import Node
 from engine.cluster.scheduler import GIVE_UP_ROWS
 from engine.cluster.state_folder import StateFolder
 from tests.unit.cluster import examples
-from tests.unit.cluster.examples import RuleWorker, rows, spec, wait_for
+from tests.unit.cluster.examples import RuleWorker, rows, spec
+from tests.waiting import wait_for
 from workspace.errors import EngineError
 from workspace.facts import Fact, RunProgress
 from workspace.ids import row_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from studio import link as link_module
 from studio.link import EngineLink
 from tests.seeding import add_rows, facts_for, spec_of, task_of
+from tests.waiting import wait_for
 from workspace import runs, unfinished
 from workspace.errors import EngineError
 from workspace.facts import EngineStatus, Fact, RunProgress, RunSpec, RunState
@@ -121,11 +121,8 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     store.close()
 
 
-def until(condition: Callable[[], Any], within: float = 20.0) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.005)
+def until(condition: Callable[[], Any]) -> None:
+    wait_for(condition, "what the link should do", 20)
 
 
 def shown(link: EngineLink, run: str) -> tuple[str, int, int] | None:

@@ -9,15 +9,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from studio import runtime, server
+from tests.waiting import wait_for
 from workspace.errors import WinnowError, WorkspaceBusy
 from workspace.store import open_store
 
@@ -56,15 +55,6 @@ def process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         made.wait()
         if made.stdin:
             made.stdin.close()
-
-
-def wait_for(condition: Callable[[], Any], what: Callable[[], str], within: float = 60.0) -> Any:
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError(what())
 
 
 def answer(url: str) -> str:
