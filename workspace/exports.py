@@ -22,8 +22,7 @@ from workspace.current import current_sql, dimension_of
 from workspace.errors import ExportError
 from workspace.records import unique_names
 from workspace.runs import read_spec
-from workspace.staging import sql_string
-from workspace.store import Connection, Store
+from workspace.store import Connection, Store, sql_string
 
 Format = Literal["csv", "jsonl", "parquet"]
 DecidedBy = Literal["human", "model"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import io
 from collections.abc import Iterator
 from itertools import islice
@@ -12,8 +11,9 @@ import duckdb
 import msgspec
 
 from workspace.columns import Mapping, suggest
-from workspace.errors import IntakeError
-from workspace.formats import HEAD_BYTES, FileKind, check_file, identify, read_head
+from workspace.decoding import JSON_BYTES, clean, decoded_head
+from workspace.formats import HEAD_BYTES, FileKind, check_file, identify
+from workspace.parquet import not_parquet, parquet_columns, read_parquet_sql
 from workspace.records import (
     Dialect,
     Record,
@@ -26,7 +26,6 @@ from workspace.records import (
 
 PREVIEW_ROWS = 20
 COUNTED_BYTES = 1 << 23  # files up to this size are read whole for the preview
-JSON_BYTES = 1 << 30
 _CUT = 2000  # characters of a cell shown
 
 
@@ -106,43 +105,7 @@ def dialect_of(path: Path, kind: FileKind) -> Dialect:
     return sniff_dialect(text, complete, "\t" if kind.format == "tsv" else None)
 
 
-def decoded_head(path: Path, kind: FileKind, size: int) -> tuple[str, bool]:
-    """The start of a file as text, and whether that is all of it. Undecodable bytes become lone surrogates."""
-    raw = read_head(path, kind.gzipped, size + 1)
-    complete = len(raw) <= size
-    if not complete and kind.format == "json":
-        raise IntakeError(
-            f"{path.name} is larger than a JSON document may be ({size >> 20} MB).",
-            "Save it as JSONL, one object on each line: that may have any size.",
-        )
-    try:
-        decoder = codecs.getincrementaldecoder(kind.encoding)(errors=error_handler(kind.encoding))
-        return decoder.decode(raw[:size], complete), complete
-    except UnicodeError as error:
-        raise wrong_encoding(path.name, kind.encoding, error) from error
-
-
-def error_handler(encoding: str) -> str:
-    """How bytes that are wrong in `encoding` are marked so that their line, and no other, is refused."""
-    wide = encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32"))
-    return "surrogatepass" if wide else "surrogateescape"
-
-
-def wrong_encoding(name: str, encoding: str, error: Exception) -> IntakeError:
-    """The error for a file that is not in `encoding` at all."""
-    return IntakeError(
-        f"{name} is not {encoding} text throughout.", "Choose another encoding; nothing was added.", str(error)
-    )
-
-
-def clean(text: str) -> str:
-    """The text with what cannot be shown or stored (halves of surrogate pairs) replaced by U+FFFD."""
-    return text.encode("utf-8", errors="replace").decode("utf-8") if not text.isascii() else text
-
-
 def _parquet(path: Path) -> Preview:
-    from workspace.staging import parquet_columns, read_parquet_sql
-
     con = duckdb.connect(":memory:")
     try:
         expressions = parquet_columns(con, path)
@@ -157,10 +120,3 @@ def _parquet(path: Path) -> Preview:
     rows = [{name: (value or "")[:_CUT] for name, value in zip(names, row, strict=True)} for row in found]
     notes = [] if rows else ["There are no rows in it."]
     return Preview("parquet", "", names, rows, int(counted[0][0]), suggest(names, rows), notes)
-
-
-def not_parquet(name: str, error: Exception) -> IntakeError:
-    """The error for a Parquet file DuckDB cannot read."""
-    return IntakeError(
-        f"{name} cannot be read as Parquet; it may be damaged or cut short.", "Nothing was added.", str(error)
-    )

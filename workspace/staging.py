@@ -20,13 +20,14 @@ import duckdb
 import pyarrow as pa
 
 from workspace.columns import Mapping, text_of
+from workspace.decoding import JSON_BYTES, clean, decoded_head, error_handler, wrong_encoding
 from workspace.errors import IntakeError
 from workspace.formats import FileKind, Scan
 from workspace.ids import row_id
-from workspace.look import JSON_BYTES, clean, decoded_head, error_handler, not_parquet, wrong_encoding
 from workspace.meter import Meter
+from workspace.parquet import not_parquet, parquet_columns, read_parquet_sql
 from workspace.records import BLANK, Dialect, Record, csv_records, json_records, jsonl_records, text_records
-from workspace.store import Connection, Store
+from workspace.store import Connection, Store, sql_string
 
 EMPTY = "empty text"
 EXCERPT = 200  # characters of a refused line that are kept
@@ -305,27 +306,6 @@ def _records(raw: IO[bytes], path: Path, name: str, kind: FileKind, dialect: Dia
         lines.detach()
 
 
-def read_parquet_sql(path: Path) -> str:
-    """The table function that reads this file."""
-    return f"read_parquet({sql_string(str(path))})"
-
-
-def parquet_columns(con: Connection, path: Path) -> dict[str, str]:
-    """Names of a Parquet file's columns, each with the SQL that gives it as text."""
-    result: dict[str, str] = {}
-    for name, kind, *_ in con.execute(f"describe select * from {read_parquet_sql(path)}").fetchall():
-        column = '"' + name.replace('"', '""') + '"'
-        if kind == "VARCHAR":
-            result[name] = column
-        elif kind == "BLOB":
-            result[name] = f"decode({column})"
-        elif kind.endswith("]") or kind.startswith(("STRUCT", "MAP", "UNION")):
-            result[name] = f"to_json({column})::varchar"
-        else:
-            result[name] = f"{column}::varchar"
-    return result
-
-
 def _select(mapping: Mapping, columns: dict[str, str], source: str, extra: str) -> str:
     """SQL giving n (if `extra` asks for it), id, text, domain, ext, g0 ..., blank for each record of `source`."""
     pieces = [columns[part] if column else sql_string(part) for column, part in mapping.pieces()]
@@ -364,8 +344,3 @@ def _too_big(error: Exception) -> IntakeError:
 
 def _number(con: Connection, sql: str) -> int:
     return int(con.execute(sql).fetchall()[0][0])
-
-
-def sql_string(text: str) -> str:
-    """A text as an SQL literal."""
-    return "'" + text.replace("'", "''") + "'"

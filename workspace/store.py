@@ -139,6 +139,11 @@ class Store:
         con.close()
 
 
+def sql_string(text: str) -> str:
+    """A text as an SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def _rollback(con: Connection) -> None:
     # A failed commit has already ended the transaction; then there is nothing to roll back.
     try:
