@@ -7,6 +7,7 @@ A batch without the second line was interrupted; its rows are the only ones that
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import re
@@ -153,8 +154,10 @@ def kill_workers(witness: Witness, seed: int, kills: int) -> None:
         with Engine.ensure(witness.state_dir) as engine:
             before = engine.pid
             pid = engine.status().worker_pid
-            if pid:
-                psutil.Process(pid).kill()
+            # It may be between two workers: then there is nothing to kill just now.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if pid:
+                    psutil.Process(pid).kill()
     witness.follow(ROWS * 2)
     with Engine.ensure(witness.state_dir) as engine:
         assert engine.pid == before  # the engine itself never went

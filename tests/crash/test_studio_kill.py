@@ -5,6 +5,7 @@ Each time the run ends with every row labeled exactly once, in the workspace and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -98,6 +99,13 @@ def texts() -> list[str]:
     ]
 
 
+def kill(process: psutil.Process | None) -> None:
+    """SIGKILL, unless the process was just done."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if process is not None:
+            process.kill()
+
+
 @pytest.fixture
 def labeling(tmp_path: Path) -> Iterator[Labeling]:
     (tmp_path / "rows.txt").write_text("\n".join(texts()) + "\n")
@@ -111,7 +119,7 @@ def labeling(tmp_path: Path) -> Iterator[Labeling]:
     if engine is not None:
         processes = [engine, *engine.children(recursive=True)]
         for process in processes:
-            process.kill()
+            kill(process)
         psutil.wait_procs(processes, timeout=10)
 
 
@@ -127,9 +135,7 @@ def test_studio_killed_and_started_again(labeling: Labeling) -> None:
 def test_engine_killed_under_a_running_studio(labeling: Labeling) -> None:
     child = labeling.start()
     labeling.wait_until_half_way()
-    engine = labeling.engine()
-    if engine is not None:
-        engine.kill()
+    kill(labeling.engine())
     labeling.finish(child)
     labeling.check()
 
@@ -137,9 +143,7 @@ def test_engine_killed_under_a_running_studio(labeling: Labeling) -> None:
 def test_worker_killed_under_a_running_studio(labeling: Labeling) -> None:
     child = labeling.start()
     labeling.wait_until_half_way()
-    worker = labeling.worker()
-    if worker is not None:
-        worker.kill()
+    kill(labeling.worker())
     labeling.finish(child)
     labeling.check()
 
@@ -147,8 +151,8 @@ def test_worker_killed_under_a_running_studio(labeling: Labeling) -> None:
 def test_everything_killed_at_once(labeling: Labeling) -> None:
     child = labeling.start()
     labeling.wait_until_half_way()
-    for process in filter(None, [labeling.worker(), labeling.engine()]):
-        process.kill()
+    for process in (labeling.worker(), labeling.engine()):
+        kill(process)
     child.kill()
     child.wait()
     labeling.finish(labeling.start())
