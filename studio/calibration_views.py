@@ -11,14 +11,14 @@ from studio import ui
 from studio.words import ago, number, percent, plural
 from workspace import calibrators, rows
 from workspace.calibrators import Calibrator
-from workspace.labels import Evidence
+from workspace.labels import Evidence, Source
 from workspace.store import Store
 
 # How the Review page is asked for rows that say how good the whole run is: picked by chance, decided blind.
 BLIND = {"order": "Random sample"}
 FOLDS = 5
 SHOWN_ROWS = 200
-SOURCES = {"gold": "gold", "blind": "blind", "visible": "with suggestion"}
+SOURCES: dict[Source, str] = {"gold": "gold", "blind": "blind", "visible": "with suggestion"}
 
 
 def metric(label: str, value: str, under: str, help: str) -> None:
@@ -38,7 +38,7 @@ def guessing(labels: int) -> str:
 
 def sources(evidence: Evidence) -> str:
     """Where the truth comes from: "150 gold, 18 blind"."""
-    counts = {source: evidence.source.count(source) for source in SOURCES}  # type: ignore[arg-type]
+    counts = {source: evidence.source.count(source) for source in SOURCES}
     return ", ".join(f"{number(count)} {SOURCES[source]}" for source, count in counts.items() if count)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import streamlit as st
 
@@ -14,7 +15,8 @@ from workspace.facts import RunProgress
 from workspace.runs import RunRecord
 
 FAILURES_SHOWN = 200
-BADGES = {
+Color = Literal["primary", "orange", "gray", "green"]
+BADGES: dict[str, tuple[str, str, Color]] = {
     "running": ("Running", ":material/play_circle:", "primary"),
     "paused": ("Paused", ":material/pause_circle:", "orange"),
     "cancelled": ("Cancelled", ":material/cancel:", "gray"),
@@ -54,7 +56,7 @@ def state_of(run: RunRecord, progress: RunProgress | None) -> str:
 def badge(state: str) -> None:
     """The state of a run in a word."""
     label, icon, color = BADGES[state]
-    st.badge(label, icon=icon, color=color)  # type: ignore[arg-type]
+    st.badge(label, icon=icon, color=color)
 
 
 def progress_words(progress: RunProgress) -> str:

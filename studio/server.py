@@ -29,6 +29,7 @@ from streamlit import config  # noqa: E402
 
 from studio import api, runtime  # noqa: E402
 from studio.local_only import LocalOnly  # noqa: E402
+from studio.terminal import complain, say  # noqa: E402
 from workspace.errors import WinnowError, WorkspaceDamaged  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -74,10 +75,10 @@ def serve(workspace: Path, port: int | None = None, open_browser: bool = True) -
     try:
         runtime.current()
     except WorkspaceDamaged as error:
-        print(f"{error} The page offers a way back.", file=sys.stderr)  # noqa: T201
+        complain(WinnowError(error.title, f"{error.advice} The page offers a way back."))
     if port is None and chosen != FIRST_PORT:
-        print(f"Port {FIRST_PORT} is taken by another program; this studio is on {chosen}.")  # noqa: T201
-    print(f"Winnow is at http://{LOOPBACK}:{chosen}  (workspace {workspace}, Ctrl-C stops it)", flush=True)  # noqa: T201
+        say(f"Port {FIRST_PORT} is taken by another program; this studio is on {chosen}.")
+    say(f"Winnow is at http://{LOOPBACK}:{chosen}  (workspace {workspace}, Ctrl-C stops it)")
     _open_browser = open_browser
     try:
         app.run(

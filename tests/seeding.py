@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from workspace import runs, tasks
 from workspace.facts import DimensionSpec, Fact, ModelSpec, RunSpec
@@ -64,6 +66,38 @@ def spec_of(store: Store, task: Task) -> RunSpec:
     return spec
 
 
+def fact_of(
+    run_id: str, row_id: str, dimension: str, labels: Sequence[str], shares: Sequence[float], **changes: Any
+) -> Fact:
+    """What a model said of one row: the probability of each label. `changes` replaces any other field."""
+    best = max(range(len(shares)), key=shares.__getitem__)
+    fact = Fact(
+        author="seed",
+        seq=0,
+        run_id=run_id,
+        row_id=row_id,
+        dimension=dimension,
+        labeler="model",
+        slot=0,
+        kind="label",
+        label=labels[best],
+        logprobs=tuple(math.log(share) for share in shares),
+        confidence=shares[best],
+        model_digest=MODEL.digest,
+        prompt_id="prompt",
+        node="seed",
+        claim="seed",
+        epoch=0,
+        seconds=0.01,
+        prompt_tokens=20,
+        completion_tokens=0,
+        warnings=(),
+        error="",
+        made_at=1.7e9,
+    )
+    return msgspec.structs.replace(fact, **changes)
+
+
 def facts_for(spec: RunSpec, ids: Sequence[str], *, author: str = "seed", first: int = 0) -> list[Fact]:
     """An answer for every row in every dimension: confidence rises with the row, labels take turns."""
     made: list[Fact] = []
@@ -73,32 +107,8 @@ def facts_for(spec: RunSpec, ids: Sequence[str], *, author: str = "seed", first:
             best = 0.34 + 0.6 * (index + 1) / (len(ids) + 1)
             shares = [(1 - best) / (count - 1)] * count
             shares[index % count] = best
-            made.append(
-                Fact(
-                    author=author,
-                    seq=first + len(made),
-                    run_id=spec.run_id,
-                    row_id=id,
-                    dimension=dimension.name,
-                    labeler=spec.model.name,
-                    slot=0,
-                    kind="label",
-                    label=dimension.labels[index % count],
-                    logprobs=tuple(math.log(share) for share in shares),
-                    confidence=best,
-                    model_digest=spec.model.digest,
-                    prompt_id=spec.prompt_id,
-                    node="seed",
-                    claim="seed",
-                    epoch=0,
-                    seconds=0.01,
-                    prompt_tokens=50,
-                    completion_tokens=0,
-                    warnings=(),
-                    error="",
-                    made_at=time.time(),
-                )
-            )
+            seq = first + len(made)
+            made.append(fact_of(spec.run_id, id, dimension.name, dimension.labels, shares, author=author, seq=seq))
     return made
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from calibration import log_softmax
 from calibration.logprobs import FloatArray
+from tests.seeding import fact_of
 from tests.unit.calibration.examples import overconfident
 from workspace import decisions, intake, runs, tasks
 from workspace.facts import DimensionSpec, Fact, ModelSpec, RunSpec, run_id
@@ -61,7 +62,9 @@ def label(store: Store, rows: int, scores: FloatArray) -> str:
     for dimension, logprobs in (("mood", log_softmax(scores)), ("joke", joke)):
         labels = MOODS if dimension == "mood" else ("yes", "no")
         for i in range(rows):
-            facts.append(_fact(len(facts), run, row_id(text(i)), dimension, labels, logprobs[i]))
+            facts.append(
+                fact_of(run, row_id(text(i)), dimension, labels, np.exp(logprobs[i]).tolist(), seq=len(facts))
+            )
     runs.ingest(store, facts)
     return run
 
@@ -81,31 +84,3 @@ def decide(store: Store, run: str, numbers: range, *, blind: bool, dimension: st
     ]
     session = f"{dimension}-{blind}"
     decisions.record(store, session=session, run_id=run, dimension=dimension, reviewer="Ada", events=events)
-
-
-def _fact(seq: int, run: str, row: str, dimension: str, labels: tuple[str, ...], logprobs: FloatArray) -> Fact:
-    best = int(logprobs.argmax())
-    return Fact(
-        author="node",
-        seq=seq,
-        run_id=run,
-        row_id=row,
-        dimension=dimension,
-        labeler="model",
-        slot=0,
-        kind="label",
-        label=labels[best],
-        logprobs=tuple(logprobs.tolist()),
-        confidence=float(np.exp(logprobs[best])),
-        model_digest=MODEL.digest,
-        prompt_id="prompt",
-        node="here",
-        claim="",
-        epoch=0,
-        seconds=0.01,
-        prompt_tokens=20,
-        completion_tokens=0,
-        warnings=(),
-        error="",
-        made_at=0.0,
-    )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.labeler import Answer, LoadedModel
 from engine.worker_process import WorkerDied
+from tests.seeding import fact_of
 from workspace.errors import ModelError
 from workspace.facts import DimensionSpec, Fact, ModelSpec, RunSpec, run_id
 from workspace.ids import row_id
@@ -30,29 +31,16 @@ def rows(count: int, start: int = 0) -> list[tuple[str, str]]:
 
 
 def fact(run: RunSpec, row: str, name: str = "mood", kind: str = "label") -> Fact:
-    return Fact(
+    return fact_of(
+        run.run_id,
+        row,
+        name,
+        ("good", "bad"),
+        (0.75, 0.25),
         author="",
         seq=-1,
-        run_id=run.run_id,
-        row_id=row,
-        dimension=name,
-        labeler="rule",
-        slot=0,
-        kind="error" if kind == "error" else "label",
-        label="good",
-        logprobs=(math.log(0.75), math.log(0.25)),
-        confidence=0.75,
+        kind=kind,
         model_digest=run.model.digest,
-        prompt_id=run.prompt_id,
-        node="here",
-        claim="c.1",
-        epoch=0,
-        seconds=0.1,
-        prompt_tokens=9,
-        completion_tokens=0,
-        warnings=(),
-        error="",
-        made_at=1.7e9,
     )
 
 

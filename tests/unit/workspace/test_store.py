@@ -307,3 +307,11 @@ def test_migrations_run_once_and_a_failing_one_leaves_the_file_as_it_was(
         assert scalar(con, "select count(*) from migrations") == len(MIGRATIONS)
         assert scalar(con, "select count(*) from duckdb_tables() where table_name = 'extra'") == 0
     store.close()
+
+
+def test_the_file_stays_readable_by_the_duckdb_tools_people_have(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "w.duckdb")
+    with store.read() as con:
+        tags = con.execute("select tags from duckdb_databases() where path is not null").fetchall()
+    store.close()
+    assert [tag["storage_version"] for (tag,) in tags] == ["v1.5.0+"]
