@@ -16,7 +16,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from engine.cluster import messages
+from engine.cluster import client_messages as messages
 from engine.cluster.state_folder import Card, StateFolder
 from engine.cluster.transport import Line, LineClosed
 from workspace.errors import EngineError

@@ -1,7 +1,7 @@
-"""What a client and the engine process say to each other: typed, bounded msgpack messages.
+"""What machines of a cluster say to each other: typed, bounded messages. PROTOCOL.md is their specification.
 
-A message is two frames: the protocol version, then one of the structures below. Every request carries an id that
-its reply repeats, and may be sent again with any id: doing it twice leaves the same as doing it once.
+A message is two frames: the protocol version, then one of the structures below. The sender is the key of the
+encrypted connection it came by, never a field. Every message may be lost, doubled, late and out of order.
 """
 
 from __future__ import annotations
@@ -11,125 +11,242 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from workspace.facts import EngineStatus, RunSpec
+from engine.cluster.entries import (
+    BLOCK_ROWS,
+    Author,
+    Block,
+    DimensionNumber,
+    Id,
+    Line,
+    Number,
+    Offsets,
+    Vector,
+)
 
-PROTOCOL = b"winnow-engine/1"
+PROTOCOL = b"winnow-cluster/1"
 MAX_MESSAGE = 8 << 20  # bytes; the socket drops a peer that sends more
-CHUNK_BYTES = 1 << 20  # rows of one AddRows, a single larger row apart
-MAX_TEXT = 1 << 20  # characters of a row's text sent to the engine; beyond any model's context
-MAX_CHUNK_ROWS = 20_000
-MAX_PAGE = 10_000  # facts in one reply
-PAGE_BYTES = 4 << 20
+FACTS_BYTES = 1 << 20  # bodies of one Facts, a single larger entry apart
+PIECE_BYTES = 1 << 20  # of a model's file in one ModelPart
+MAX_PIECES = 1 << 20
 
-Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
-Id = Annotated[str, Meta(min_length=1, max_length=128)]
-Text = Annotated[str, Meta(max_length=MAX_TEXT)]
-Rows = Annotated[tuple[tuple[Id, Text], ...], Meta(max_length=MAX_CHUNK_ROWS)]
+Seconds = Annotated[float, Meta(ge=0, le=1e9)]
+Clock = Annotated[float, Meta(ge=-1e15, le=1e15)]
+Hash = Annotated[bytes, Meta(min_length=16, max_length=16)]
+Mode = Literal["auto", "server", "client"]
 
 
-class Request(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """What a client asks."""
+class Epoch(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """A leadership. Epochs are ordered; the highest one counts, and no two lives of a process share one."""
 
-    id: Number
-
-
-class OpenRun(Request, frozen=True):
-    """Know this run. A new one is paused and has no rows. Replied with Planned."""
-
-    spec: RunSpec
+    number: Number
+    author: Annotated[str, Meta(max_length=49)]  # member and log of the leader; empty with number 0: nobody yet
 
 
-class AddRows(Request, frozen=True):
-    """Plan (row id, text) pairs into a run; those it has already are left alone. Replied with Planned."""
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """A claim a worker holds, and for how long its backend has shown no progress."""
 
+    epoch: Epoch
+    claim: Number
+    idle: Seconds
+
+
+class Refusal(msgspec.Struct, frozen=True, array_like=True):
+    """A model this machine cannot run, and why."""
+
+    digest: Id
+    why: Line
+
+
+class Card(msgspec.Struct, frozen=True, array_like=True):
+    """What a machine says of itself: what it is, can do and does."""
+
+    boot: Annotated[str, Meta(max_length=32)]  # names one life of its process
+    mode: Mode = "auto"
+    software: Line = ""
+    cores: Annotated[int, Meta(ge=0, le=100_000)] = 0
+    memory: Number = 0  # bytes
+    memory_free: Number = 0  # bytes
+    gpu: Line = ""  # empty without one
+    models: Annotated[tuple[Id, ...], Meta(max_length=256)] = ()  # digests it can run now
+    loaded: Annotated[str, Meta(max_length=128)] = ""  # digest in memory
+    refused: Annotated[tuple[Refusal, ...], Meta(max_length=64)] = ()
+    rows_per_s: Annotated[float, Meta(ge=0)] = 0.0  # of the last minute of work
+    doing: Line = ""  # in words
+    port: Annotated[int, Meta(ge=0, le=65535)] = 0  # where it listens
+    working: bool = True  # False: it takes no work (paused by its user, stopping)
+
+
+class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Anything said between machines."""
+
+
+class Hello(Message, frozen=True):
+    """First on every new connection; answered by Welcome. Another cluster or no common protocol is refused."""
+
+    cluster: Id
+    protocols: tuple[Annotated[int, Meta(ge=1, le=1000)], Annotated[int, Meta(ge=1, le=1000)]]  # oldest, newest
+    card: Card
+    epoch: Epoch
+    vector: Vector
+    addresses: Annotated[tuple[Line, ...], Meta(max_length=16)] = ()  # host:port it believes it listens on
+
+
+class Welcome(Hello, frozen=True):
+    """The answer to Hello, of the same content."""
+
+
+class Beat(Message, frozen=True):
+    """Every beat, to all: alive, led by `epoch`, holding durably `vector`, working on `held`."""
+
+    epoch: Epoch
+    vector: Vector
+    held: Annotated[tuple[Held, ...], Meta(max_length=16)]
+    card: Card
+
+
+class Lead(Message, frozen=True):
+    """I lead from now on. Sent only after the epoch is on disk."""
+
+    epoch: Epoch
+    reason: Line
+
+
+class Credit(Message, frozen=True):
+    """A worker has room for `slots` more claims; `clock` is its own clock's reading."""
+
+    epoch: Epoch
+    slots: Annotated[int, Meta(ge=1, le=16)]
+    clock: Clock
+
+
+class Grant(Message, frozen=True):
+    """A claim: ask these places of this block this dimension, until `ttl` seconds after `clock` (of the worker's
+    own clock, from its Credit) unless the backend makes progress. `failures` counts earlier deaths with it."""
+
+    epoch: Epoch
+    claim: Number
     run_id: Id
-    rows: Rows
+    dimension: DimensionNumber
+    block: Block
+    at: Offsets
+    ttl: Seconds
+    clock: Clock
+    failures: Annotated[int, Meta(ge=0, le=1000)] = 0
 
 
-class Commit(Request, frozen=True):
-    """All rows are there: label them. Replied with Planned."""
-
-    run_id: Id
+Reason = Literal["died", "model", "stopped", "unknown", "expired"]
 
 
-class SetState(Request, frozen=True):
-    """Go on, pause after the batch under way, or cancel. Replied with Planned."""
+class Release(Message, frozen=True):
+    """The worker gives a claim back undone: its backend died, cannot run the model, was stopped; or the worker
+    does not know the run or the rows; or its time is up."""
 
-    run_id: Id
-    state: Literal["running", "paused", "cancelled"]
-
-
-class Status(Request, frozen=True):
-    """How is it going? Replied with Standing."""
-
-
-class ReadFacts(Request, frozen=True):
-    """Durable facts of this engine's log with seq >= `after`. Replied with Facts."""
-
-    after: Number
-    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)]
+    epoch: Epoch
+    claim: Number
+    reason: Reason
+    detail: Line = ""
 
 
-class Shutdown(Request, frozen=True):
-    """Finish the batch under way and exit. Replied with Stopping at once."""
+class Facts(Message, frozen=True):
+    """Entries of one author's log, (facts in it, body) each, without a gap from `first` on. Welcome whatever the
+    epoch. `more`: the sender has further ones."""
+
+    author: Author
+    first: Number
+    entries: Annotated[tuple[tuple[Annotated[int, Meta(ge=1, le=BLOCK_ROWS)], bytes], ...], Meta(max_length=4096)]
+    more: bool = False
 
 
-class Reply(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """What the engine answers; `id` is the request's."""
+class Have(Message, frozen=True):
+    """I hold this author's facts before `end` on disk."""
 
-    id: Number
-
-
-class Planned(Reply, frozen=True):
-    """Done and durable; the run has `rows` rows now."""
-
-    rows: int
+    author: Author
+    end: Number
 
 
-class Standing(Reply, frozen=True):
-    """The engine at this moment."""
+class Need(Message, frozen=True):
+    """Send me this author's facts from `first` on."""
 
-    status: EngineStatus
-
-
-class Facts(Reply, frozen=True):
-    """Facts in order of seq, as they lie in the ledger. Empty when there are none; fewer than asked for when
-    they would not fit one message."""
-
-    facts: tuple[msgspec.Raw, ...]
+    author: Author
+    first: Number
 
 
-class Stopping(Reply, frozen=True):
-    """The engine ends after its batch."""
+class Audit(Message, frozen=True):
+    """Count and sum modulo 2^128 of the BLAKE2b-128 of this author's entries before `end`."""
+
+    author: Author
+    end: Number
+    count: Number
+    sum: Hash
 
 
-class Refused(Reply, frozen=True):
-    """It was not done; the fields are those of an EngineError."""
+class Bye(Message, frozen=True):
+    """This life of the process ends now."""
 
-    title: str
-    advice: str
+    boot: Annotated[str, Meta(max_length=32)]
 
 
-Ask = OpenRun | AddRows | Commit | SetState | Status | ReadFacts | Shutdown
-Answer = Planned | Standing | Facts | Stopping | Refused
+class ModelWant(Message, frozen=True):
+    """Who has the file of this digest? Answered by ModelOffer."""
+
+    digest: Id
+
+
+class ModelOffer(Message, frozen=True):
+    """I have it: its size and the BLAKE2b-128 of each piece of PIECE_BYTES."""
+
+    digest: Id
+    name: Line
+    size: Number
+    pieces: Annotated[tuple[Hash, ...], Meta(max_length=MAX_PIECES)]
+
+
+class ModelAsk(Message, frozen=True):
+    """Send me this piece."""
+
+    digest: Id
+    piece: Annotated[int, Meta(ge=0, lt=MAX_PIECES)]
+
+
+class ModelPart(Message, frozen=True):
+    """A piece; empty when it is not there any more."""
+
+    digest: Id
+    piece: Annotated[int, Meta(ge=0, lt=MAX_PIECES)]
+    data: Annotated[bytes, Meta(max_length=PIECE_BYTES)]
+
+
+AnyMessage = (
+    Hello
+    | Welcome
+    | Beat
+    | Lead
+    | Credit
+    | Grant
+    | Release
+    | Facts
+    | Have
+    | Need
+    | Audit
+    | Bye
+    | ModelWant
+    | ModelOffer
+    | ModelAsk
+    | ModelPart
+)
+
+NOBODY = Epoch(0, "")
 
 _encoder = msgspec.msgpack.Encoder()
-_requests = msgspec.msgpack.Decoder(Ask)
-_replies = msgspec.msgpack.Decoder(Answer)
+_decoder = msgspec.msgpack.Decoder(AnyMessage)
 
 
-def encode(message: Ask | Answer) -> bytes:
+def encode(message: AnyMessage) -> bytes:
     """The second frame of a message."""
     return _encoder.encode(message)
 
 
-def decode_request(body: bytes) -> Ask:
-    """A request within its bounds. Raises msgspec.DecodeError for anything else."""
-    request: Ask = _requests.decode(body)
-    return request
-
-
-def decode_reply(body: bytes) -> Answer:
-    """A reply. Raises msgspec.DecodeError for anything else."""
-    reply: Answer = _replies.decode(body)
-    return reply
+def decode(body: bytes) -> AnyMessage:
+    """A message within its bounds. Raises msgspec.DecodeError for anything else."""
+    found: AnyMessage = _decoder.decode(body)
+    return found

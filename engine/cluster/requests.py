@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from engine.cluster import messages
+from engine.cluster import client_messages as messages
 from engine.cluster.ledger import LedgerFailed
 from engine.cluster.runs import Runs
 from workspace.errors import WinnowError

@@ -17,7 +17,7 @@ import zmq
 import zmq.asyncio
 from zmq.utils import z85
 
-from engine.cluster.messages import MAX_MESSAGE, PROTOCOL
+from engine.cluster.client_messages import MAX_MESSAGE, PROTOCOL
 
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
 ZAP_DOMAIN = b"winnow"

@@ -11,7 +11,8 @@ import pytest
 import zmq
 from zmq.utils import z85
 
-from engine.cluster import messages, transport
+from engine.cluster import client_messages as messages
+from engine.cluster import transport
 from engine.cluster.transport import Address, Door, KeyPair, Line, LineClosed, new_keys
 from tests.unit.cluster.examples import spec
 from workspace.facts import RunSpec
