@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from workspace.ids import content_id
+from workspace.machines import Cluster
 
 RunState = Literal["running", "paused", "cancelled", "done"]
 FactKind = Literal["label", "error"]
@@ -98,9 +99,10 @@ class EngineStatus(msgspec.Struct, frozen=True):
     pid: int
     node: str
     author: str
-    next_seq: int  # facts durable so far in this author's log
+    vector: dict[str, int]  # facts durable here, of each author
     worker_pid: int  # 0 while no model is loaded
     runs: tuple[RunProgress, ...]
+    cluster: Cluster
 
 
 def run_id(task_id: str, prompt_id: str, model_digest: str) -> str:
