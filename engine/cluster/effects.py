@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from engine.cluster.entries import Entry
-from engine.cluster.messages import AnyMessage, Epoch
+from engine.cluster.messages import AnyMessage, Epoch, Work
 
 
 class Effect(msgspec.Struct, frozen=True):
@@ -41,11 +41,8 @@ class Claim(msgspec.Struct, frozen=True):
 
     epoch: Epoch
     number: int
-    run_id: str
-    dimension: int
-    block: tuple[str, int]
-    at: tuple[int, ...]
-    failures: int
+    work: Work
+    failures: int = 0
 
     @property
     def key(self) -> tuple[Epoch, int]:
@@ -55,7 +52,7 @@ class Claim(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """For logs and facts."""
-        return f"{self.epoch.number}.{self.epoch.author[:8]}.{self.number}"
+        return f"{self.epoch.number}.{self.epoch.author[-8:]}.{self.number}"
 
 
 class Start(Effect, frozen=True):

@@ -58,7 +58,7 @@ class StateSet(Body, frozen=True, tag="state"):
     run_id: Id
     state: Literal["running", "paused", "cancelled"]
     note: Line
-    clock: Number  # one more than the largest known to the author for this run
+    clock: Number  # Lamport clock: more than any its author had seen
 
 
 class About(msgspec.Struct, frozen=True, array_like=True):
@@ -184,6 +184,42 @@ def decode(body: bytes) -> AnyBody:
     """A body within its bounds. Raises msgspec.DecodeError for anything else."""
     found: AnyBody = _decoder.decode(body)
     return found
+
+
+class Outline(Body, frozen=True, tag="label"):
+    """A Labeled without what it says of each row: enough to know which rows are answered."""
+
+    run_id: str
+    dimension: int
+    block: Block
+    at: tuple[int, ...]
+    failed: tuple[int, ...]
+    seconds: float
+    rows: msgspec.Raw
+    answers: msgspec.Raw
+    about: About
+
+
+AnyOutline = RunOpened | RowsPlanned | StateSet | Outline | Decided | MemberSet | MemberRevoked | Sealed
+_outlines = msgspec.msgpack.Decoder(AnyOutline)
+
+
+def outline(body: bytes) -> AnyOutline:
+    """As `decode`, many times faster for answers. Only for what was decoded once before it was stored."""
+    found: AnyOutline = _outlines.decode(body)
+    return found
+
+
+def well_formed(count: int, body: AnyBody) -> bool:
+    """Whether the parts of a body fit each other and the number of facts claimed for it."""
+    if isinstance(body, Labeled):
+        places = set(body.at)
+        return (
+            count == len(body.at) == len(body.rows) == len(body.answers) == len(places)
+            and places.issuperset(body.failed)
+            and all(len(answer.logprobs) in (0, len(body.about.labels)) for answer in body.answers)
+        )
+    return count == 1
 
 
 def count_of(body: AnyBody) -> int:

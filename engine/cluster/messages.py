@@ -42,12 +42,23 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True, order=True):
     author: Annotated[str, Meta(max_length=49)]  # member and log of the leader; empty with number 0: nobody yet
 
 
+class Work(msgspec.Struct, frozen=True, array_like=True):
+    """Rows to be asked one dimension: places of one block of a run."""
+
+    run_id: Id
+    dimension: DimensionNumber
+    block: Block
+    at: Offsets
+
+
 class Held(msgspec.Struct, frozen=True, array_like=True):
-    """A claim a worker holds, and for how long its backend has shown no progress."""
+    """A claim a worker holds, and for how long its backend has shown no progress. `work` is told to a leader that
+    did not grant it, so that it does not grant the same rows again."""
 
     epoch: Epoch
     claim: Number
     idle: Seconds
+    work: Work | None = None
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):
@@ -73,7 +84,8 @@ class Card(msgspec.Struct, frozen=True, array_like=True):
     rows_per_s: Annotated[float, Meta(ge=0)] = 0.0  # of the last minute of work
     doing: Line = ""  # in words
     port: Annotated[int, Meta(ge=0, le=65535)] = 0  # where it listens
-    working: bool = True  # False: it takes no work (paused by its user, stopping)
+    working: bool = True  # False: it takes no work (stopping)
+    batch: Annotated[int, Meta(ge=0, le=BLOCK_ROWS)] = 0  # most rows it takes in one claim, 0 for no wish
 
 
 class Message(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -120,15 +132,12 @@ class Credit(Message, frozen=True):
 
 
 class Grant(Message, frozen=True):
-    """A claim: ask these places of this block this dimension, until `ttl` seconds after `clock` (of the worker's
-    own clock, from its Credit) unless the backend makes progress. `failures` counts earlier deaths with it."""
+    """A claim on `work`, until `ttl` seconds after `clock` (of the worker's own clock, from its Credit) or after
+    the last progress of its backend. `failures` counts earlier deaths with it."""
 
     epoch: Epoch
     claim: Number
-    run_id: Id
-    dimension: DimensionNumber
-    block: Block
-    at: Offsets
+    work: Work
     ttl: Seconds
     clock: Clock
     failures: Annotated[int, Meta(ge=0, le=1000)] = 0
