@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -11,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from engine.cluster import transport
-from engine.cluster.node import IDLE_SECONDS, Node
+from engine.cluster import options, transport
+from engine.cluster.node import Node
 from engine.cluster.state_folder import StateFolder
 from workspace.errors import WinnowError
 
@@ -22,24 +21,16 @@ TAKEN = 3  # exit status: another engine lives in this folder
 
 def main(arguments: list[str] | None = None) -> int:
     """Run an engine until it is stopped or idle; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m engine", description="Label the runs of a workspace.")
-    parser.add_argument("state_dir", type=Path, help="folder of the ledger, made if missing")
-    parser.add_argument(
-        "--idle-seconds",
-        type=float,
-        default=IDLE_SECONDS,
-        help="end after so long without work and without a client (default: %(default)s)",
-    )
-    options = parser.parse_args(arguments)
+    state_dir, chosen = options.parse(arguments)
     os.umask(0o077)  # ledger, logs and keys are for this user only
-    folder = StateFolder(options.state_dir)
+    folder = StateFolder(state_dir)
     log = logging.getLogger("engine")
     try:
         folder.make()
         # Held for life; the system lets go of it when the process dies, however it dies.
         with FileLock(folder.lock, timeout=0, mode=0o600, thread_local=False):
             _log_to(folder.log)
-            return transport.run(Node(folder, options.idle_seconds).run)
+            return transport.run(Node(folder, chosen).run)
     except Timeout:
         return TAKEN
     except WinnowError as error:

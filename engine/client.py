@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, TypeVar
@@ -17,22 +17,27 @@ from typing import Literal, TypeVar
 import msgspec
 
 from engine.cluster import client_messages as messages
+from engine.cluster.entries import MAX_TEXT, Decided, Entry, Vector
+from engine.cluster.options import EngineOptions
 from engine.cluster.state_folder import Card, StateFolder
 from engine.cluster.transport import Line, LineClosed
 from workspace.errors import EngineError
-from workspace.facts import EngineStatus, Fact, RunSpec
+from workspace.facts import EngineStatus, RunSpec
+from workspace.machines import Pairing
+
+__all__ = ["Engine", "EngineOptions"]
 
 R = TypeVar("R", bound=messages.Reply)
-Rows = Iterable[tuple[str, str]]
+Row = tuple[str, str, str]  # id, text, domain
 
 TAKEN = 3  # exit status of an engine that found another one in its folder
 READY_SECONDS = 30.0
 ANSWER_SECONDS = 30.0  # an engine syncs to a disk before it answers; disks stall
+PAIR_SECONDS = 20.0  # the other machine answers within 10
 HERE = Path(__file__).resolve().parents[1]
 
 _started: list[subprocess.Popen[bytes]] = []  # engines this process started, to be reaped when they end
 _started_lock = threading.Lock()
-_facts = msgspec.msgpack.Decoder(Fact)
 
 
 class Engine:
@@ -58,12 +63,12 @@ class Engine:
         *,
         start: bool = True,
         ready_seconds: float = READY_SECONDS,
-        idle_seconds: float | None = None,
+        options: EngineOptions | None = None,
     ) -> Engine:
         """Connect to the engine of a state folder; start one (that outlives this process) if none runs.
 
         Any number of processes may do this at once: one engine will run and all are connected to it. Waits up to
-        `ready_seconds` for it. `idle_seconds` is handed to an engine started here.
+        `ready_seconds` for it. `options` are for an engine started here; one found running keeps its own.
         """
         folder = StateFolder(state_dir)
         deadline = time.monotonic() + ready_seconds
@@ -81,10 +86,10 @@ class Engine:
             elif child is None or child.poll() is not None:
                 if child is not None and child.returncode not in (0, TAKEN):
                     raise _not_started(folder, "The engine process could not be started.")
-                child = _spawn(folder, idle_seconds)
+                child = _spawn(folder, options or EngineOptions())
             if time.monotonic() > deadline:
                 raise _not_started(folder, f"The engine was not ready after {ready_seconds:.0f} seconds.")
-            # Another one may hold the folder while it finishes its batch: ask less and less often.
+            # Another one may hold the folder while it finishes its claim: ask less and less often.
             time.sleep(pause)
             pause = min(0.25, pause * 1.3)
 
@@ -101,14 +106,23 @@ class Engine:
         """Whether the engine process still runs."""
         return self._card.alive()
 
-    def open_run(self, spec: RunSpec, rows: Rows, progress: Callable[[int], None] | None = None) -> int:
-        """Hand over a run and (row id, text) pairs and set it running; returns the rows it has in all.
+    # runs
+
+    def open_run(
+        self,
+        spec: RunSpec,
+        rows: Iterable[Row],
+        progress: Callable[[int], None] | None = None,
+        *,
+        task: str = "",
+    ) -> int:
+        """Hand over a run and (row id, text, domain) and set it running; returns the rows it has in all.
 
         Durable when it returns. Rows the run has already are left alone, new ones are added, so calling it again
         after any failure is right. Texts beyond a million characters are cut, far beyond what a model can read.
-        `progress` hears how many rows have been handed over.
+        `progress` hears how many rows have been handed over; `task` is the task's document.
         """
-        self._ask(lambda number: messages.OpenRun(number, spec), messages.Planned)
+        self._ask(lambda number: messages.OpenRun(number, spec, task), messages.Planned)
         handed = 0
         for chunk in _chunks(rows):
             self._ask(functools.partial(_add_rows, spec.run_id, chunk), messages.Planned)
@@ -118,22 +132,80 @@ class Engine:
         return self._ask(lambda number: messages.Commit(number, spec.run_id), messages.Planned).rows
 
     def set_state(self, run_id: str, state: Literal["running", "paused", "cancelled"]) -> None:
-        """Let a run go on, pause it after the batch under way, or cancel it. Durable when it returns."""
+        """Let a run go on, pause it after the claims under way, or cancel it. Durable when it returns."""
         self._ask(lambda number: messages.SetState(number, run_id, state), messages.Planned)
+
+    def decide(self, decisions: Sequence[Decided]) -> int:
+        """Keep what people decided in this engine's log; returns where it ends. Durable when it returns.
+
+        Deciding the same again does no harm: of equal clocks either counts.
+        """
+        end = 0
+        for chunk in _portions(decisions):
+            end = self._ask(functools.partial(_decide, chunk), messages.Written).end
+        return end
+
+    def seal(self, run_id: str) -> Vector:
+        """Note durably that a run was exported, as it follows from what this engine holds now: that vector."""
+        return self._ask(lambda number: messages.Seal(number, run_id), messages.SealedAt).vector
+
+    # how it goes
 
     def status(self) -> EngineStatus:
         """The engine at this moment."""
         return self._ask(messages.Status, messages.Standing).status
 
-    def facts(self, after: int, limit: int = 2000) -> list[Fact]:
-        """Durable facts of the engine's log with seq >= `after`, in order; at most `limit`, fewer when they are
-        large. Empty when there are none (yet)."""
+    def entries(self, author: str, first: int, limit: int = 2000) -> list[Entry]:
+        """Durable entries of an author's log from fact `first` on, in order; at most `limit`, fewer when they
+        are large. Empty when there are none (yet)."""
         limit = max(1, min(limit, messages.MAX_PAGE))
-        reply = self._ask(lambda number: messages.ReadFacts(number, after, limit), messages.Facts)
-        return [_facts.decode(raw) for raw in reply.facts]
+        reply = self._ask(lambda number: messages.ReadEntries(number, author, first, limit), messages.Entries)
+        return list(reply.entries)
+
+    # other machines
+
+    def open_pairing(self) -> Pairing:
+        """Show a code with which another machine can be paired with this one; the same while it is good."""
+        return self._ask(messages.OpenPairing, messages.Open).pairing
+
+    def close_pairing(self) -> None:
+        """No more pairing with the code shown."""
+        self._ask(messages.ClosePairing, messages.Done)
+
+    def pair(self, address: str, code: str) -> str:
+        """Pair with the machine that shows `code` at host:port; returns its member id.
+
+        When it returns both are members of one cluster, durably on both sides.
+        """
+        deadline = time.monotonic() + PAIR_SECONDS
+        while True:
+            reply = self._ask(lambda number: messages.Pair(number, address, code), messages.Pairs)
+            if reply.member:
+                return reply.member
+            if time.monotonic() > deadline:
+                raise EngineError("The other machine takes too long to answer.", "Try again with a new code.")
+            time.sleep(0.05)
+
+    def set_member(self, member: str, *, name: str | None = None, paused: bool | None = None) -> None:
+        """Rename a machine, pause it or let it go on, for all machines. Durable here when it returns."""
+        self._ask(lambda number: messages.SetMember(number, member, name, paused), messages.Done)
+
+    def revoke(self, member: str) -> None:
+        """Remove a machine from the cluster for ever. Durable here when it returns."""
+        self._ask(lambda number: messages.Revoke(number, member), messages.Done)
+
+    def add_address(self, host_port: str) -> None:
+        """A member may be reached at this host:port."""
+        self._ask(lambda number: messages.AddAddress(number, host_port), messages.Done)
+
+    def look_around(self) -> None:
+        """Look for other machines on the network for the next minute; `status` shows those found."""
+        self._ask(messages.LookAround, messages.Done)
+
+    # the process
 
     def shutdown(self, wait: bool = True, timeout: float = 60.0) -> None:
-        """Let the engine finish its batch and exit; the runs go on with the next engine.
+        """Let the engine finish its claim and exit; the runs go on with the next engine.
 
         With `wait`, returns when the process is gone and raises EngineError if it is not after `timeout` seconds.
         """
@@ -151,7 +223,7 @@ class Engine:
         deadline = time.monotonic() + timeout
         while wait and self._card.alive():
             if time.monotonic() > deadline:
-                raise EngineError("The engine is still finishing its batch.", "It ends by itself after that.")
+                raise EngineError("The engine is still finishing its work.", "It ends by itself after that.")
             time.sleep(0.02)
         _reap()
 
@@ -224,37 +296,54 @@ class Engine:
         return engine
 
 
-def _add_rows(run_id: str, rows: tuple[tuple[str, str], ...], number: int) -> messages.AddRows:
+def _add_rows(run_id: str, rows: tuple[Row, ...], number: int) -> messages.AddRows:
     return messages.AddRows(number, run_id, rows)
+
+
+def _decide(decisions: tuple[Decided, ...], number: int) -> messages.Decide:
+    return messages.Decide(number, decisions)
 
 
 def _not_started(folder: StateFolder, title: str) -> EngineError:
     return EngineError(title, _last_words(folder), folder.tail())
 
 
-def _chunks(rows: Rows) -> Iterator[tuple[tuple[str, str], ...]]:
+def _chunks(rows: Iterable[Row]) -> Iterator[tuple[Row, ...]]:
     """Rows in pieces that fit a message."""
-    chunk: list[tuple[str, str]] = []
+    chunk: list[Row] = []
     size = 0
-    for row_id, whole in rows:
-        text = whole[: messages.MAX_TEXT]
+    for row_id, whole, domain in rows:
+        text = whole[:MAX_TEXT]
         # Four bytes is the most a character takes; exact would mean encoding every text twice.
-        bytes_ = len(text) * (1 if text.isascii() else 4)
+        bytes_ = len(text) * (1 if text.isascii() else 4) + len(domain) * 4
         if chunk and (size + bytes_ > messages.CHUNK_BYTES or len(chunk) == messages.MAX_CHUNK_ROWS):
             yield tuple(chunk)
             chunk, size = [], 0
-        chunk.append((row_id, text))
+        chunk.append((row_id, text, domain))
         size += bytes_
     if chunk:
         yield tuple(chunk)
 
 
-def _spawn(folder: StateFolder, idle_seconds: float | None) -> subprocess.Popen[bytes]:
+def _portions(decisions: Sequence[Decided]) -> Iterator[tuple[Decided, ...]]:
+    """Decisions in pieces that fit a message."""
+    portion: list[Decided] = []
+    size = 0
+    for decision in decisions:
+        bytes_ = 4 * len(decision.event) + 1000
+        if portion and (size + bytes_ > messages.CHUNK_BYTES or len(portion) == messages.MAX_DECISIONS):
+            yield tuple(portion)
+            portion, size = [], 0
+        portion.append(decision)
+        size += bytes_
+    if portion:
+        yield tuple(portion)
+
+
+def _spawn(folder: StateFolder, options: EngineOptions) -> subprocess.Popen[bytes]:
     """Start an engine in a session of its own: neither Ctrl-C nor the end of this process reaches it."""
     folder.make()
-    command = [sys.executable, "-P", "-m", "engine", str(folder.path)]
-    if idle_seconds is not None:
-        command.append(f"--idle-seconds={idle_seconds}")
+    command = [sys.executable, "-P", "-m", "engine", str(folder.path), *options.arguments()]
     inherited = os.environ.get("PYTHONPATH")
     environment = {
         **os.environ,
