@@ -1,4 +1,4 @@
-"""The only door to sockets: ZeroMQ over TCP on this machine, always encrypted, closed to whoever has no key.
+"""The way of clients to their engine: ZeroMQ over TCP on this machine, encrypted, closed to whoever has no key.
 
 The engine makes one key pair for itself and one for its clients each time it starts and leaves them in a file only
 this user can read. TCP rather than a Unix socket: it is the same on Windows, and no folder's path is too long.
@@ -10,24 +10,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any
 
 import msgspec
 import zmq
 import zmq.asyncio
-from zmq.utils import z85
 
 from engine.cluster.client_messages import MAX_MESSAGE, PROTOCOL
-
-ZAP_ADDRESS = "inproc://zeromq.zap.01"
-ZAP_DOMAIN = b"winnow"
-
-
-class KeyPair(msgspec.Struct, frozen=True):
-    """A Curve25519 key pair, both halves Z85 encoded as ZeroMQ wants them."""
-
-    public: str
-    secret: str
+from engine.cluster.sockets import Guard, KeyPair, new_keys, set_closed, set_common, set_server
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -42,60 +31,30 @@ class LineClosed(Exception):
     """Nobody answered in time, or the other side is gone."""
 
 
-def new_keys() -> KeyPair:
-    """A fresh key pair from the system's randomness."""
-    public, secret = zmq.curve_keypair()
-    return KeyPair(public.decode("ascii"), secret.decode("ascii"))
-
-
-def _common(socket: zmq.Socket[Any]) -> None:
-    socket.linger = 0  # what must not be lost is in the ledger, never in a queue
-    socket.immediate = True  # no queueing for a peer that is not there
-    socket.sndhwm = 1000
-    socket.rcvhwm = 1000
-    socket.maxmsgsize = MAX_MESSAGE
-    socket.heartbeat_ivl = 500
-    socket.heartbeat_timeout = 1500
-    socket.heartbeat_ttl = 3000
-    socket.reconnect_ivl = 100
-    socket.reconnect_ivl_max = 1000
-
-
 class Door:
     """The engine's side: a ROUTER on a free loopback port that hands each message of a member to a handler."""
 
     def __init__(self) -> None:
         self.keys = new_keys()
         client = new_keys()
-        self._members = {client.public}
         self._context = zmq.asyncio.Context()
-        self._zap = self._context.socket(zmq.REP)
-        self._zap.linger = 0
-        # Bound before anybody can connect: without a handler at its address ZeroMQ would let every key in,
-        # ZAP_ENFORCE_DOMAIN makes it refuse instead.
-        self._zap.bind(ZAP_ADDRESS)
+        self._guard = Guard(self._context, lambda key: key == client.public)
         self._router = self._context.socket(zmq.ROUTER)
-        _common(self._router)
+        set_common(self._router, self.keys, MAX_MESSAGE)
+        set_closed(self._router)
         self._router.router_mandatory = True
-        self._router.curve_server = True
-        self._router.curve_publickey = self.keys.public.encode("ascii")
-        self._router.curve_secretkey = self.keys.secret.encode("ascii")
-        self._router.zap_domain = ZAP_DOMAIN
-        self._router.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
         port = self._router.bind_to_random_port("tcp://127.0.0.1")
         self.address = Address(f"tcp://127.0.0.1:{port}", self.keys.public, client)
 
     def close(self) -> None:
         """Close the port; queued replies are dropped."""
         self._router.close(0)
-        self._zap.close(0)
+        self._guard.close()
         self._context.term()
 
     async def guard(self) -> None:
-        """Let members in and nobody else (ZMQ RFC 27). Never returns; should it fail, the engine has to end."""
-        while True:
-            request = await self._zap.recv_multipart()
-            await self._zap.send_multipart(self._judge(request))
+        """Let members in and nobody else. Never returns; should it fail, the engine has to end."""
+        await self._guard.run()
 
     async def serve(self, handle: Callable[[bytes], Awaitable[bytes | None]]) -> None:
         """Pass the body of every message from a member to `handle` and send back what it returns.
@@ -105,7 +64,7 @@ class Door:
         """
         while True:
             frames = await self._router.recv_multipart(copy=False)
-            if len(frames) != 3 or not self._is_member(frames[2]):
+            if len(frames) != 3 or not self._guard.sender(frames[2]):
                 continue
             to, version, body = (frame.bytes for frame in frames)
             answer = await handle(body) if version == PROTOCOL else b""
@@ -117,21 +76,6 @@ class Door:
                 # Gone or not reading: a client asks again, and asking again is always safe.
                 continue
 
-    def _is_member(self, frame: zmq.Frame) -> bool:
-        # The key is checked at the handshake only; a connection outlives its key, so every message is checked.
-        try:
-            return frame.get("User-Id") in self._members
-        except zmq.ZMQError:
-            return False
-
-    def _judge(self, request: list[bytes]) -> list[bytes]:
-        request_id = request[1] if len(request) > 1 else b""
-        if len(request) == 7 and request[0] == b"1.0" and request[2] == ZAP_DOMAIN and request[5] == b"CURVE":
-            key = z85.encode(request[6]).decode("ascii") if len(request[6]) == 32 else ""
-            if key in self._members:
-                return [b"1.0", request_id, b"200", b"OK", key.encode("ascii"), b""]
-        return [b"1.0", request_id, b"400", b"not a member", b"", b""]
-
 
 class Line:
     """A client's side: one DEALER that asks and waits. Not thread-safe; a lock around `ask` makes it so."""
@@ -139,10 +83,8 @@ class Line:
     def __init__(self, address: Address) -> None:
         self._context = zmq.Context()
         self._dealer = self._context.socket(zmq.DEALER)
-        _common(self._dealer)
-        self._dealer.curve_publickey = address.client.public.encode("ascii")
-        self._dealer.curve_secretkey = address.client.secret.encode("ascii")
-        self._dealer.curve_serverkey = address.server_key.encode("ascii")
+        set_common(self._dealer, address.client, MAX_MESSAGE)
+        set_server(self._dealer, address.server_key)
         self._dealer.connect(address.endpoint)
 
     def __enter__(self) -> Line:

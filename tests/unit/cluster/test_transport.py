@@ -12,8 +12,9 @@ import zmq
 from zmq.utils import z85
 
 from engine.cluster import client_messages as messages
-from engine.cluster import transport
-from engine.cluster.transport import Address, Door, KeyPair, Line, LineClosed, new_keys
+from engine.cluster.entries import MAX_TEXT
+from engine.cluster.sockets import ZAP_DOMAIN, KeyPair, new_keys
+from engine.cluster.transport import Address, Door, Line, LineClosed
 from tests.unit.cluster.examples import spec
 from workspace.facts import RunSpec
 
@@ -153,7 +154,7 @@ def test_the_guard_lets_in_only_the_right_domain_and_mechanism() -> None:
     async def judged() -> list[bytes]:
         door = Door()
         key = z85.decode(door.address.client.public.encode())
-        good = [b"1.0", b"7", transport.ZAP_DOMAIN, b"127.0.0.1", b"", b"CURVE", key]
+        good = [b"1.0", b"7", ZAP_DOMAIN, b"127.0.0.1", b"", b"CURVE", key]
         bad = [
             [],
             good[:6],
@@ -164,7 +165,7 @@ def test_the_guard_lets_in_only_the_right_domain_and_mechanism() -> None:
             [*good[:6], b"short"],
             [*good[:6], bytes(32)],
         ]
-        codes = [door._judge(request)[2] for request in [good, *bad]]
+        codes = [door._guard.judge(request)[2] for request in [good, *bad]]
         door.close()
         return codes
 
@@ -172,20 +173,22 @@ def test_the_guard_lets_in_only_the_right_domain_and_mechanism() -> None:
 
 
 def test_messages_are_bounded() -> None:
-    chunk = messages.AddRows(1, "run", (("row", "text"),))
+    chunk = messages.AddRows(1, "run", (("row", "text", "domain"),))
     assert messages.decode_request(messages.encode(chunk)) == chunk
     opened = messages.OpenRun(2, spec("a", "b"))
     decoded = messages.decode_request(messages.encode(opened))
     assert isinstance(decoded, messages.OpenRun)
     assert isinstance(decoded.spec, RunSpec)
     assert decoded == opened
+    author = f"{'a' * 32}.{'b' * 16}"
     too_much: list[messages.Ask] = [
-        messages.AddRows(1, "run", (("row", "x" * (messages.MAX_TEXT + 1)),)),
+        messages.AddRows(1, "run", (("row", "x" * (MAX_TEXT + 1), ""),)),
         messages.AddRows(1, "r" * 200, ()),
-        messages.AddRows(1, "run", (("", "text"),)),
-        messages.ReadFacts(1, 0, messages.MAX_PAGE + 1),
-        messages.ReadFacts(1, -1, 5),
-        messages.ReadFacts(1, 1 << 63, 5),
+        messages.AddRows(1, "run", (("", "text", ""),)),
+        messages.ReadEntries(1, author, 0, messages.MAX_PAGE + 1),
+        messages.ReadEntries(1, author, -1, 5),
+        messages.ReadEntries(1, author, 1 << 63, 5),
+        messages.ReadEntries(1, "nobody", 0, 5),
         messages.SetState(1, "run", "done"),  # type: ignore[arg-type]
         messages.Status(-1),
     ]
