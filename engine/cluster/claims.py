@@ -260,7 +260,7 @@ class Claims:
         return True
 
     def _open(self, claim: Granted) -> Work:
-        """Put what is unanswered of a claim that is no longer out back into the pool, but for what its backup has."""
+        """Put what is unanswered of a claim back into the pool, but for what a backup of it has."""
         covered = {
             place
             for other in self.out.values()

@@ -52,7 +52,12 @@ class Claim(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         """For logs and facts."""
-        return f"{self.epoch.number}.{self.epoch.author[-8:]}.{self.number}"
+        return claim_name(self.epoch, self.number)
+
+
+def claim_name(epoch: Epoch, number: int) -> str:
+    """Name of a claim in logs and facts."""
+    return f"{epoch.number}.{epoch.author[-8:]}.{number}"
 
 
 class Start(Effect, frozen=True):
@@ -73,4 +78,11 @@ class HangUp(Effect, frozen=True):
     to: str
 
 
-AnyEffect = Send | Write | Serve | Start | Abandon | HangUp
+class GiveUp(Effect, frozen=True):
+    """A row ended the model process again and again: `Core.append` an error for it, with the `deaths` in words."""
+
+    work: Work
+    deaths: int
+
+
+AnyEffect = Send | Write | Serve | Start | Abandon | HangUp | GiveUp

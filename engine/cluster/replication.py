@@ -1,0 +1,145 @@
+"""How logs spread: entries come in whole and in order for each author, and holes are asked for.
+
+A node keeps an author's fact only if it has all facts of that author before it, so a version vector says
+everything. What is not on disk is never counted as held.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.cluster import entries as log
+from engine.cluster.effects import AnyEffect, Send, Serve
+from engine.cluster.entries import AnyBody, Entry, Vector, member_of
+from engine.cluster.messages import FACTS_BYTES, Facts, Have, Need
+from engine.cluster.peers import Peers
+
+IN_FLIGHT_BYTES = 8 << 20  # of entries that came in and are not on disk yet; what comes on top is asked for again
+ASK_AGAIN = 2.0  # seconds after which an unanswered Need is repeated
+
+Accepted = tuple[Entry, AnyBody]
+
+
+class Replication:
+    """Version vectors of this machine, and what it has asked for."""
+
+    def __init__(self, author: str, peers: Peers) -> None:
+        self.author = author
+        self.durable: Vector = {}
+        self.received: Vector = {}
+        self.in_flight = 0  # bytes
+        self.malformed = 0  # messages dropped because of their content
+        self._peers = peers
+        self._asked: dict[str, tuple[str, float]] = {}  # author: whom, when
+        self._advanced: dict[str, float] = {}  # author: when facts came last
+
+    def own(self, body: AnyBody) -> Entry:
+        """An entry of this machine's own log."""
+        raw, count, seq = log.encode(body), log.count_of(body), self.received.get(self.author, 0)
+        self.received[self.author] = seq + count
+        self.in_flight += len(raw)
+        return Entry(self.author, seq, count, raw)
+
+    def accept(self, sender: str, message: Facts, now: float) -> tuple[list[Accepted], list[AnyEffect]]:
+        """What of a message is new and joins on without a gap, and what to ask for."""
+        author = message.author
+        have = self.received.get(author, 0)
+        found: list[Accepted] = []
+        seq, size = message.first, 0
+        for count, raw in message.entries:
+            if seq > have or (seq < have < seq + count):
+                break
+            if seq == have:
+                if self.in_flight + size + len(raw) > IN_FLIGHT_BYTES and (found or self.in_flight):
+                    return self._take(author, found, size, now), []  # a slow disk: asked for again later
+                body = self._decode(count, raw)
+                if body is None:
+                    return self._take(author, found, size, now), []
+                found.append((Entry(author, seq, count, raw), body))
+                size += len(raw)
+                have += count
+            seq += count
+        accepted = self._take(author, found, size, now)
+        if self._asked.get(author, ("", 0.0))[0] == sender:
+            del self._asked[author]
+        gap = message.first > have
+        return accepted, self._ask(sender, author, now) if message.more or gap else []
+
+    def on_disk(self, entries: tuple[Entry, ...]) -> list[AnyEffect]:
+        """Entries are on disk: tell their authors."""
+        ends: Vector = {}
+        for entry in entries:
+            self.in_flight -= len(entry.body)
+            ends[entry.author] = entry.end
+        effects: list[AnyEffect] = []
+        for author, end in ends.items():
+            self.durable[author] = max(end, self.durable.get(author, 0))
+            if member_of(author) in self._peers.all:
+                effects.append(Send(member_of(author), Have(author, end)))
+        return effects
+
+    def push(self, entries: tuple[Entry, ...], now: float) -> list[AnyEffect]:
+        """Own entries that are on disk go to everybody who is there; the others ask when they are back."""
+        mine = [entry for entry in entries if entry.author == self.author]
+        messages: list[Facts] = []
+        part: list[Entry] = []
+        size = 0
+        for entry in mine:
+            if part and size + len(entry.body) > FACTS_BYTES:
+                messages.append(facts_of(part))
+                part, size = [], 0
+            part.append(entry)
+            size += len(entry.body)
+        if part:
+            messages.append(facts_of(part))
+        there = [member for member in self._peers.all if self._peers.alive(member, now)]
+        return [Send(member, message) for message in messages for member in there]
+
+    def compare(self, sender: str, vector: Vector, now: float) -> list[AnyEffect]:
+        """Ask a peer for what it has on disk and this machine has not."""
+        effects: list[AnyEffect] = []
+        for author, end in vector.items():
+            if end <= self.received.get(author, 0):
+                continue
+            writer = member_of(author)
+            fresh = now - self._advanced.get(author, float("-inf")) < 2 * self._peers.timers.beat
+            if writer != sender and fresh and self._peers.responsive(writer, now):
+                continue  # it is on its way from the author itself
+            effects += self._ask(sender, author, now)
+        return effects
+
+    def serve(self, sender: str, message: Need) -> list[AnyEffect]:
+        """Answer a Need from what is on disk."""
+        if message.first < self.durable.get(message.author, 0):
+            return [Serve(sender, message.author, message.first)]
+        return []
+
+    def _ask(self, sender: str, author: str, now: float) -> list[AnyEffect]:
+        asked = self._asked.get(author)
+        if self.in_flight > IN_FLIGHT_BYTES or (asked is not None and now - asked[1] < ASK_AGAIN):
+            return []
+        self._asked[author] = (sender, now)
+        return [Send(sender, Need(author, self.received.get(author, 0)))]
+
+    def _take(self, author: str, found: list[Accepted], size: int, now: float) -> list[Accepted]:
+        if found:
+            self.received[author] = found[-1][0].end
+            self.in_flight += size
+            self._advanced[author] = now
+        return found
+
+    def _decode(self, count: int, raw: bytes) -> AnyBody | None:
+        try:
+            body = log.decode(raw)
+        except msgspec.DecodeError:
+            body = None
+        if body is None or not log.well_formed(count, body):
+            self.malformed += 1
+            return None
+        return body
+
+
+def facts_of(entries: list[Entry], more: bool = False) -> Facts:
+    """The message that carries these entries of one log, which follow on each other."""
+    first = entries[0]
+    return Facts(first.author, first.seq, tuple((entry.count, entry.body) for entry in entries), more)
