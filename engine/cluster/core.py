@@ -1,9 +1,8 @@
 """The node without its surroundings: events come in, what is to be done about them goes out.
 
-Everything that decides how machines work together lives here and in the parts this module ties together
-(membership, election, replication, plan, claims, leases), and none of it knows a clock, a network, a disk or
-randomness: time is an argument, the rest are effects. So the very code that runs in production is run through
-thousands of random histories by the simulator.
+Everything that decides how machines work together lives here and in the parts tied together here, and none of it
+knows a clock, a network, a disk or randomness: time is an argument, the rest are effects. So the very code that
+runs in production is run through thousands of random histories by the simulator.
 
 The rules, in short. Facts are immutable and always welcome; what is not on disk does not count. A leader only
 grants work, its commands carry its epoch and are refused below the highest one seen. Nobody believes in a death:
@@ -130,9 +129,10 @@ class Core:
             effects.append(self._write((), bid))
         if now - self._beaten >= self.timers.beat:
             self._beaten = now
-            effects += self._beat(self.peers.all)
+            beat = self._beat()
+            effects += self._to_all(beat)
             if self.is_leader:
-                self.leading.heard(self.me, self._beat_message(), now)
+                self.leading.heard(self.me, beat, now)
             effects += self._want(now)
         effects += self._from_worker(self.leases.expire(now), now)
         if self.is_leader:
@@ -208,22 +208,24 @@ class Core:
 
     def written(self, number: int, found: Sequence[BlockFound], now: float) -> list[AnyEffect]:
         """A Write, and every one before it, is synced; `found` is what the ledger made of its RowsPlanned."""
-        entries, epoch = self._writing.pop(number)
+        done = [self._writing.pop(write) for write in sorted(self._writing) if write <= number]
+        entries = [pair for pairs, _ in done for pair in pairs]
+        plain = tuple(entry for entry, _ in entries)
         blocks, members = {block.block: block for block in found}, self.membership.version
-        effects = self.replication.on_disk(tuple(entry for entry, _ in entries))
+        effects = self.replication.on_disk(plain)
         for entry, body in entries:
             if isinstance(body, log.RowsPlanned):
                 name = (entry.author, entry.seq)
-                self.plan.run(body.run_id).add_block(
-                    blocks.get(name) or BlockFound(body.run_id, name, len(body.rows))
-                )
+                block = blocks.get(name) or BlockFound(body.run_id, name, len(body.rows))
+                self.plan.run(body.run_id).add_block(block)
             else:
                 self._apply(entry, body, now)
-        effects += self.replication.push(tuple(entry for entry, _ in entries), now)
+        effects += self.replication.push(plain, now)
         if self.membership.version != members:
             effects += self._members_changed()
-        if epoch is not None and self.election.written(epoch, now):
-            effects += self._won(now)
+        for _, epoch in done:
+            if epoch is not None and self.election.written(epoch, now):
+                effects += self._won(now)
         if entries:
             effects += self._from_worker(self.leases.reconsider(self._willing), now)
             effects += self._want(now)
@@ -255,7 +257,7 @@ class Core:
     def stop(self) -> list[AnyEffect]:
         """This life of the process ends: tell the others, so that they need not wait for its silence."""
         self._stopped = True
-        return [Send(member, m.Bye(self.card.boot)) for member in self.peers.all]
+        return self._to_all(m.Bye(self.card.boot))
 
     # inside
 
@@ -322,23 +324,20 @@ class Core:
         effects: list[AnyEffect] = [self._write((), epoch)] if higher else []
         if new:
             self.leading.end()
-            leader = self.leader
-            if leader:  # it must know what is being worked on before it grants anything
-                effects += [*self._beat([leader]), *self._want(now)]
+            if leader := self.leader:  # it must know what is being worked on before it grants anything
+                effects += [Send(leader, self._beat()), *self._want(now)]
         return effects
 
-    def _beat(self, to: Iterable[str]) -> list[AnyEffect]:
-        beat = self._beat_message()
-        return [Send(member, beat) for member in to]
-
-    def _beat_message(self) -> m.Beat:
+    def _beat(self) -> m.Beat:
         held = tuple(self.leases.held(self.epoch, self._ticked))
         return m.Beat(self.epoch, dict(self.vector), held, self.card)
 
+    def _to_all(self, message: m.AnyMessage) -> list[AnyEffect]:
+        return [Send(member, message) for member in self.peers.all]
+
     def _won(self, now: float) -> list[AnyEffect]:
         self.leading.begin(self.card.boot, self.leases.held(self.epoch, now), now)
-        lead = m.Lead(self.epoch, self.election.reason)
-        return [Send(member, lead) for member in self.peers.all] + self._want(now)
+        return self._to_all(m.Lead(self.epoch, self.election.reason)) + self._want(now)
 
     def _left(self, sender: str, message: m.Bye, now: float) -> list[AnyEffect]:
         peer = self.peers.all[sender]

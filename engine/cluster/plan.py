@@ -126,7 +126,7 @@ class RunPlan:
             self._wait(("", 0), found)
             return
         for other, _ in found.elsewhere.values():
-            if other not in self.blocks:
+            if other != found.block and other not in self.blocks:
                 self._wait(other, found)
                 return
         start, twice = len(self.missing), found.elsewhere
