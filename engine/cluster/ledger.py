@@ -254,7 +254,7 @@ class Ledger:
     def _rows_of(self, entry: Entry) -> RowsPlanned:
         try:
             body = decode(entry.body)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{entry.author}: entry {entry.seq} cannot be read: {error}") from error
         assert isinstance(body, RowsPlanned)
         return body
@@ -345,7 +345,7 @@ def tag_of(body: bytes) -> str:
     try:
         # The same in other words: whoever reads it as rows must find it among the rows.
         return str(msgspec.msgpack.decode(body)[0])
-    except (msgspec.DecodeError, LookupError, TypeError):
+    except (msgspec.DecodeError, LookupError, TypeError, ValueError):
         return ""
 
 

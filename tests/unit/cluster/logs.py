@@ -1,0 +1,71 @@
+"""Logs of authors as machines write them, for tests of what keeps and reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from engine.cluster.entries import About, AnyBody, Entry, Labeled, RowsPlanned, RunOpened, count_of, encode
+from engine.labeler import Answer
+from tests.unit.cluster.examples import spec
+from workspace.facts import RunSpec
+
+RUN = spec("mood")
+ME, PEER, THIRD = "1" * 32, "2" * 32, "3" * 32
+
+
+def author(member: str = ME, log: int = 0) -> str:
+    return f"{member}.{log:016x}"
+
+
+class Log:
+    """One author's log under construction."""
+
+    def __init__(self, name: str) -> None:
+        self.author = name
+        self.entries: list[Entry] = []
+
+    @property
+    def end(self) -> int:
+        return self.entries[-1].end if self.entries else 0
+
+    def add(self, body: AnyBody) -> Entry:
+        entry = Entry(self.author, self.end, count_of(body), encode(body))
+        self.entries.append(entry)
+        return entry
+
+    def open(self, run: RunSpec = RUN) -> Entry:
+        return self.add(RunOpened(run, "name: moods"))
+
+    def plan(self, rows: Sequence[tuple[str, str, str]], run_id: str = RUN.run_id) -> Entry:
+        return self.add(RowsPlanned(run_id, tuple(rows)))
+
+    def label(
+        self,
+        block: tuple[str, int],
+        rows: Sequence[tuple[str, str, str]],
+        at: Sequence[int],
+        shares: float | Sequence[float | None] = 0.75,
+        run: RunSpec = RUN,
+        dimension: int = 0,
+        made_at: float = 1000.0,
+    ) -> Entry:
+        """Answers of `share` for the first label to these places of a block with these rows; None is an error."""
+        given = [shares] * len(at) if isinstance(shares, float) else list(shares)
+        answers = tuple(
+            Answer((), 0, 0, 0.0, (), "It was too long.")
+            if share is None
+            else Answer((math.log(share), math.log(1 - share)), 10, 0, 0.5)
+            for share in given
+        )
+        part = run.dimensions[dimension]
+        about = About(
+            part.name, part.labels, run.model.name, run.model.digest, run.prompt_id, "desk", "1.a.1", 1, made_at
+        )
+        failed = tuple(place for place, share in zip(at, given, strict=True) if share is None)
+        ids = tuple(rows[place][0] for place in at)
+        return self.add(Labeled(run.run_id, dimension, block, tuple(at), failed, 1.0, ids, answers, about))
+
+
+def some_rows(count: int, start: int = 0) -> list[tuple[str, str, str]]:
+    return [(f"{i:032x}", f"text number {i}", "news" if i % 2 else "") for i in range(start, start + count)]
