@@ -182,7 +182,10 @@ def encode(body: AnyBody) -> bytes:
 
 def decode(body: bytes) -> AnyBody:
     """A body within its bounds. Raises msgspec.DecodeError for anything else."""
-    found: AnyBody = _decoder.decode(body)
+    try:
+        found: AnyBody = _decoder.decode(body)
+    except UnicodeDecodeError as error:  # msgspec lets this one out as it is
+        raise msgspec.DecodeError(str(error)) from error
     return found
 
 

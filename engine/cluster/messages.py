@@ -257,5 +257,8 @@ def encode(message: AnyMessage) -> bytes:
 
 def decode(body: bytes) -> AnyMessage:
     """A message within its bounds. Raises msgspec.DecodeError for anything else."""
-    found: AnyMessage = _decoder.decode(body)
+    try:
+        found: AnyMessage = _decoder.decode(body)
+    except UnicodeDecodeError as error:  # msgspec lets this one out as it is
+        raise msgspec.DecodeError(str(error)) from error
     return found

@@ -63,7 +63,8 @@ class Peers:
         if peer is not None:
             if peer.declared_dead:
                 peer.declared_dead = False
-                peer.alarms += 1
+                # Silent for much longer, it was really away, and patience would not have helped.
+                peer.alarms += now - peer.heard < 2 * self.dead_after(peer)
             peer.heard = now
         return peer
 
