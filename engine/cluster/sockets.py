@@ -12,6 +12,7 @@ from zmq.utils import z85
 
 ZAP_ADDRESS = "inproc://zeromq.zap.01"
 ZAP_DOMAIN = b"winnow"
+ENCRYPTION = 64  # bytes by which it makes a message longer, and a few
 AT_ONCE = 64  # messages taken from one socket before others and timers have their turn
 
 
@@ -42,7 +43,7 @@ def set_common(socket: zmq.Socket[Any], keys: KeyPair, max_message: int) -> None
     socket.immediate = True  # no queueing for a peer that is not there
     socket.sndhwm = 1000
     socket.rcvhwm = 1000
-    socket.maxmsgsize = max_message
+    socket.maxmsgsize = max_message + ENCRYPTION
     socket.heartbeat_ivl = 500
     socket.heartbeat_timeout = 1500
     socket.heartbeat_ttl = 3000
@@ -123,22 +124,28 @@ class Reader:
         self._loop = asyncio.get_running_loop()
         descriptor = socket.getsockopt(zmq.FD)
         assert isinstance(descriptor, int)
-        self._descriptor: int | None = descriptor
+        self._descriptor = descriptor
+        self._closed = False
         self._loop.add_reader(descriptor, self._some)
         self._loop.call_soon(self._some)
 
     def close(self) -> None:
         """Take no more. To be called before the socket is closed."""
-        if self._descriptor is not None:
+        if not self._closed:
             self._loop.remove_reader(self._descriptor)
-            self._descriptor = None
+            self._closed = True
+
+    def _stopped(self) -> bool:
+        return self._closed or self._over.done()
 
     def _some(self) -> None:
-        if self._descriptor is None or self._over.done():
+        if self._stopped():
             return
         try:
             for _ in range(AT_ONCE):
                 self._take()
+                if self._stopped():  # by what was taken
+                    return
         except zmq.Again:
             return
         except Exception as error:  # noqa: BLE001 - raised by whoever awaits `over`

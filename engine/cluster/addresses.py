@@ -1,0 +1,173 @@
+"""Where machines can be reached: host:port as people and machines write it, and which of them to try.
+
+There are three sources, none of them believed further than "try it", for the key decides who is there: what was
+found on the network just now, what worked before, and what a person typed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import ipaddress
+import re
+import socket
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from workspace.errors import EngineError
+
+MAX_TRIED = 16  # addresses of one machine tried at the same time
+MAX_REMEMBERED = 8  # addresses of one machine that worked, newest first
+MAX_HOST = 253  # characters of a name in the DNS
+
+# Interfaces that lead to containers and virtual machines of this machine; told last, they rarely lead back here.
+INNER = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "vethernet", "lxc", "lxd", "podman", "cni")
+
+_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
+_ZONE = re.compile(r"[A-Za-z0-9._-]{1,32}")
+
+IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class HostPort(msgspec.Struct, frozen=True):
+    """An address in its one way to be written: numbers in their shortest form, names in small letters."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def ip(self) -> IP | None:
+        """The address in numbers; None when the host is a name."""
+        return _ip(self.host)
+
+
+def parse(text: str) -> HostPort:
+    """An address of the form host:port or [IPv6 address]:port. Raises EngineError saying what is wrong."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not host:
+        raise _wrong(text, "the port is missing")
+    if not (port.isascii() and port.isdigit() and len(port) <= 5 and 0 < int(port) <= 65535):
+        raise _wrong(text, "a port is a number from 1 to 65535")
+    if host.startswith("[") and host.endswith("]"):
+        if (ip := _ip(host[1:-1])) is None or ip.version == 4:
+            raise _wrong(text, "what stands in brackets has to be an IPv6 address")
+        return HostPort(str(ip), int(port))
+    if ":" in host:
+        raise _wrong(text, "an IPv6 address stands in brackets, as in [fe80::1]:5870")
+    if (ip := _ip(host)) is not None:
+        return HostPort(str(ip), int(port))
+    name = host.lower().removesuffix(".")
+    # Numbers and dots alone are a mistyped address; some systems would make another one of it.
+    if len(name) > MAX_HOST or not _NAME.fullmatch(name) or re.fullmatch(r"[0-9.]+", name):
+        raise _wrong(text, "that is neither a name nor a number of a machine")
+    return HostPort(name, int(port))
+
+
+def valid(addresses: Iterable[str]) -> list[HostPort]:
+    """Those that are addresses, each once, in order: for what comes from other machines."""
+    found: dict[HostPort, None] = {}
+    for address in addresses:
+        try:
+            found[parse(address)] = None
+        except EngineError:
+            continue
+    return list(found)
+
+
+async def resolve(addresses: Iterable[str]) -> list[str]:
+    """The same addresses in numbers, names looked up at the system; names nobody knows are left out.
+
+    What is dialed has to be a number: ZeroMQ looks names up in the thread that moves all messages, and a name
+    server that does not answer would hold them all.
+    """
+    numeric: dict[str, None] = {}
+    for one in valid(addresses):
+        if one.ip is not None:
+            numeric[str(one)] = None
+            continue
+        try:
+            loop = asyncio.get_running_loop()
+            answers = await loop.getaddrinfo(one.host, one.port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            continue
+        for *_, place in answers[:MAX_TRIED]:
+            numeric[str(HostPort(str(place[0]), one.port))] = None
+    return list(numeric)
+
+
+def to_try(
+    found: Iterable[str], remembered: Iterable[str], typed: Iterable[str], own: Iterable[str] = ()
+) -> list[str]:
+    """The addresses to try for one machine, likeliest first, without this machine's `own`.
+
+    Typed ones belong to no machine in particular, so they are tried for each: whoever is there shows by its key.
+    """
+    mine = {str(one) for one in valid(own)}
+    tried = [str(one) for one in valid([*found, *remembered, *typed]) if str(one) not in mine]
+    return tried[:MAX_TRIED]
+
+
+def remember(before: Sequence[str], worked: str) -> tuple[str, ...]:
+    """The remembered addresses of a machine after one of them worked (again)."""
+    return (worked, *(address for address in before if address != worked))[:MAX_REMEMBERED]
+
+
+def own(interfaces: Iterable[tuple[str, str]], port: int, host: str = "") -> tuple[str, ...]:
+    """What to tell others, of the (interface name, ip) of this machine: where it listens on `port` of `host`
+    (empty, "*", "0.0.0.0" or "::" for all interfaces). Loopback only if there is nothing else."""
+    if (bound := _ip(host)) is not None and not bound.is_unspecified:
+        return (str(HostPort(str(bound), port)),)
+    usable: list[str] = []
+    inner: list[str] = []
+    loopback: list[str] = []
+    for name, text in interfaces:
+        ip = _ip(text)
+        if ip is None or ip.is_unspecified or ip.is_multicast:
+            continue
+        if ip.version == 6 and (ip.is_link_local or host == "0.0.0.0"):  # noqa: S104 - compared, not bound
+            continue  # such an address means another machine on each network; or nobody listens there
+        sort = loopback if ip.is_loopback else inner if name.lower().startswith(INNER) else usable
+        sort.append(str(HostPort(str(ip), port)))
+    return tuple(dict.fromkeys([*usable, *inner] or loopback))[:MAX_TRIED]
+
+
+def interfaces() -> tuple[tuple[str, str], ...]:
+    """(interface name, ip) of this machine now, in a steady order."""
+    import ifaddr  # comes with zeroconf; not needed by a machine alone
+
+    return tuple(
+        sorted(
+            (adapter.nice_name, ip.ip if isinstance(ip.ip, str) else ip.ip[0])
+            for adapter in ifaddr.get_adapters()
+            for ip in adapter.ips
+        )
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def plain_ip(text: str) -> str:
+    """An IP address without its IPv6 wrapping: "::ffff:10.0.0.1" is "10.0.0.1"."""
+    ip = _ip(text)
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return str(mapped or text)
+
+
+def _ip(text: str) -> IP | None:
+    try:
+        ip = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None and not _ZONE.fullmatch(ip.scope_id):
+        return None
+    return ip
+
+
+def _wrong(text: str, why: str) -> EngineError:
+    return EngineError(
+        f"{text.strip()[:100]!r} is no address of a machine: {why}.",
+        "Write it as host:port, such as 192.168.1.20:5870 or study-pc.local:5870.",
+    )
