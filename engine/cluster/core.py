@@ -236,7 +236,7 @@ class Core:
         return [self._write(tuple((self.replication.own(body), body) for body in bodies), None)]
 
     def finished(self, claim: Claim, labeled: log.Labeled, now: float) -> list[AnyEffect]:
-        """The answers of a claim."""
+        """Answers of a claim."""
         self.leases.finished(claim)
         return [*self.append([labeled]), *self._want(now)]
 
@@ -244,7 +244,8 @@ class Core:
         """A claim ends without answers."""
         self.leases.drop(claim)
         release = m.Release(claim.epoch, claim.number, reason, detail[:2000])
-        return self._from_worker([release], now)
+        again = [] if reason == "stopped" else self._want(now)
+        return self._from_worker([release], now) + again
 
     def progressed(self, now: float) -> None:
         """The backend of this machine gets on with something."""
