@@ -168,6 +168,12 @@ class Ledger:
 
     # of this machine alone
 
+    def new_log(self) -> str:
+        """Begin another log of this machine, because others hold more of its log than this file: it was set
+        back to an earlier state. Returns the new author; what the file holds stays."""
+        self.author = self._begin(member_of(self.author), self.setting("file"))
+        return self.author
+
     def join(self, cluster: str) -> None:
         """Belong to this cluster from now on. Raises EngineError when other machines are known already."""
         if cluster != self.cluster:
@@ -277,6 +283,9 @@ class Ledger:
         author, here = self.setting("author"), str(os.stat(self.path).st_ino)
         if member_of(author) == member and (self.setting("file") == here or not self._ends.get(author)):
             return author
+        return self._begin(member, here)
+
+    def _begin(self, member: str, here: str) -> str:
         fresh = f"{member}.{secrets.token_hex(8)}"
 
         def write() -> None:

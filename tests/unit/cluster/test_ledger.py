@@ -373,6 +373,20 @@ def test_a_copied_ledger_never_writes_on_in_the_log_of_the_first(tmp_path: Path)
     ledger.close()
 
 
+def test_a_machine_set_back_begins_another_log(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "l.sqlite", ME)
+    log = story(2, ledger.author)
+    ledger.write(log.entries)
+    fresh = ledger.new_log()
+    assert fresh == ledger.author != log.author
+    assert member_of(fresh) == ME
+    ledger.close()
+    ledger = Ledger(tmp_path / "l.sqlite", ME)
+    assert ledger.author == fresh
+    assert logs_of(ledger) == {log.author: log.entries}
+    ledger.close()
+
+
 def test_what_this_machine_alone_knows_is_kept(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "l.sqlite", ME)
     assert ledger.setting("name") == ""
