@@ -1,0 +1,235 @@
+"""What must hold at every moment, checked while it happens: I4 to I7, I9, I11, I13, and durable before visible.
+
+The watch knows everything about every machine, but only from outside: what was sent, written and begun.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from engine.cluster import messages as m
+from engine.cluster.core import Core
+from engine.cluster.effects import AnyEffect, Claim, HangUp
+from engine.cluster.entries import AnyBody, Entry, Labeled, MemberRevoked, Vector, decode, member_of
+from engine.cluster.messages import NOBODY, AnyMessage, Epoch
+from engine.cluster.replication import IN_FLIGHT_BYTES
+
+if TYPE_CHECKING:
+    from engine.cluster.testing.cluster import World
+    from engine.cluster.testing.machine import Machine
+
+Question = tuple[str, str, int]  # run, row, dimension
+ENOUGH = 20  # violations of one history that are worth telling
+WITH_EPOCH = (m.Beat, m.Lead, m.Credit, m.Grant, m.Release, m.Hello, m.Welcome)
+
+
+class Life(msgspec.Struct):
+    """What one life of a process has been told and has told."""
+
+    highest: Epoch = NOBODY  # heard or led
+    revoked: set[str] = set()
+    answered: set[Question] = set()  # of which the core was told that they are on disk
+    told: Vector = {}
+    spoken: Vector = {}  # last vector in a beat
+    beat: m.Beat | None = None  # the last one that was checked
+
+
+class Watch:
+    """Sees every machine's every act. What is wrong is in `violations`."""
+
+    def __init__(self, world: World) -> None:
+        self.violations: list[str] = []
+        self.promised: dict[str, Vector] = defaultdict(dict)  # by author of a disk: what it said it holds
+        self.computed_times: Counter[Question] = Counter()
+        self.granted: dict[tuple[Epoch, Question], float] = {}  # when a leader granted it last
+        self.backups = 0  # questions granted again by the same leader
+        self.led: dict[Epoch, tuple[int, int]] = {}  # machine and life
+        self.two_leaders = False
+        self.largest_queue = 0
+        self._world = world
+        self._lives: dict[int, Life] = {}
+        self._first: dict[tuple[str, int], Entry] = {}  # every fact ever on a disk
+        self._bodies: dict[bytes, AnyBody] = {}
+
+    def wrong(self, invariant: str, what: str) -> None:
+        """Note a violation."""
+        if len(self.violations) < ENOUGH:
+            self.violations.append(f"{invariant} {what}")
+
+    def body(self, entry: Entry) -> AnyBody:
+        """What an entry says, decoded once."""
+        found = self._bodies.get(entry.body)
+        if found is None:
+            found = self._bodies[entry.body] = decode(entry.body)
+        return found
+
+    # disks and lives
+
+    def started(self, machine: Machine) -> None:
+        """A life of a process begins with what is on its disk."""
+        life = self._lives[machine.number] = Life(revoked=set(), answered=set(), told={})
+        self._tell(life, (entry for entry in machine.disk.everything()))
+
+    def on_disk(self, machine: Machine, entries: Sequence[Entry]) -> None:
+        """Entries were synced. I5: a place in a log is used once, whoever holds it."""
+        for entry in entries:
+            first = self._first.setdefault((entry.author, entry.seq), entry)
+            if first is not entry and first != entry:
+                self.wrong("I5", f"{entry.author[-4:]}/{entry.seq} is two facts, one on {machine.name}")
+
+    def written(self, machine: Machine, entries: Iterable[Entry]) -> None:
+        """The core is told that entries are synced."""
+        self._tell(self._lives[machine.number], entries)
+
+    def _tell(self, life: Life, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            body = self.body(entry)
+            life.told[entry.author] = max(life.told.get(entry.author, 0), entry.end)
+            if type(body) is Labeled:
+                life.answered.update((body.run_id, row, body.dimension) for row in body.rows)
+            elif type(body) is MemberRevoked:
+                life.revoked.add(body.id)
+
+    # messages
+
+    def sent(self, machine: Machine, to: str, message: AnyMessage) -> None:
+        """A machine says something."""
+        life, kind = self._lives[machine.number], type(message)
+        if to in life.revoked:
+            self.wrong("I11", f"{machine.name} still speaks to a machine it knows to be removed: {kind.__name__}")
+        if kind is m.Beat:
+            if message is not life.beat:
+                life.beat = message  # type: ignore[assignment]
+                self._speaks(machine, life, message.vector)  # type: ignore[union-attr]
+        elif isinstance(message, m.Hello):
+            self._speaks(machine, life, message.vector)
+        elif isinstance(message, m.Have):
+            self._promises(machine, message.author, message.end)
+        elif isinstance(message, m.Facts):
+            end = message.first + sum(count for count, _ in message.entries)
+            if end > machine.disk.ends.get(message.author, 0):
+                self.wrong("I1", f"{machine.name} sends facts that are not on its disk")
+            elif message.author == machine.author:
+                self._promises(machine, message.author, end)
+        elif isinstance(message, m.Lead):
+            self._leads(machine, message.epoch)
+        elif isinstance(message, m.Grant):
+            self._leads(machine, message.epoch)
+            self._grants(machine, message.epoch, message.work)
+
+    def _speaks(self, machine: Machine, life: Life, vector: Vector) -> None:
+        if vector != life.spoken:
+            for author, end in vector.items():
+                self._promises(machine, author, end)
+            for author, end in life.spoken.items():
+                if vector.get(author, 0) < end:
+                    self.wrong("I4", f"{machine.name} held {end} facts of {author[-4:]} and now fewer")
+            life.spoken = dict(vector)
+
+    def _promises(self, machine: Machine, author: str, end: int) -> None:
+        if end > machine.disk.ends.get(author, 0):
+            self.wrong("I1", f"{machine.name} says it holds {author[-4:]}/{end}, its disk does not")
+        promised = self.promised[machine.author]
+        promised[author] = max(end, promised.get(author, 0))
+
+    def _leads(self, machine: Machine, epoch: Epoch) -> None:
+        """A machine speaks as the leader. I6: an epoch belongs to one life of one process."""
+        who = self.led.setdefault(epoch, (machine.number, machine.lives))
+        if who != (machine.number, machine.lives):
+            self.wrong("I6", f"epoch {epoch.number} is used by {who} and {machine.name}, life {machine.lives}")
+        if epoch.number > machine.disk.epoch_max.number:
+            self.wrong("I6", f"{machine.name} leads epoch {epoch.number} that is not on its disk")
+        life = self._lives[machine.number]
+        life.highest = max(life.highest, epoch)
+
+    def heard(self, machine: Machine, sender: str, message: AnyMessage) -> None:
+        """A machine is about to take a message in."""
+        if isinstance(message, WITH_EPOCH) and sender in machine.core.members:
+            life = self._lives[machine.number]
+            if not isinstance(message, m.Release) and message.epoch > life.highest:
+                life.highest = message.epoch
+
+    def acted(self, machine: Machine, sender: str, effects: Sequence[AnyEffect]) -> None:
+        """What came of a message. I11: nothing, from a machine known to be removed."""
+        if sender in self._lives[machine.number].revoked:
+            done = [type(effect).__name__ for effect in effects if not isinstance(effect, HangUp)]
+            if done:
+                self.wrong("I11", f"{machine.name} acts on a removed machine's word: {done}")
+
+    # work
+
+    def obeyed(self, machine: Machine, claim: Claim) -> None:
+        """A machine begins a claim. I7: never below the highest epoch it heard of."""
+        life = self._lives[machine.number]
+        if claim.epoch < life.highest:
+            self.wrong("I7", f"{machine.name} obeys {claim.name}, but heard of epoch {life.highest.number}")
+        if member_of(claim.epoch.author) == machine.id:
+            self._leads(machine, claim.epoch)
+            self._grants(machine, claim.epoch, claim.work)
+        if machine.id in life.revoked:
+            self.wrong("I11", f"{machine.name} works though it knows that it was removed")
+
+    def _grants(self, machine: Machine, epoch: Epoch, work: m.Work) -> None:
+        """A leader gives out work. I9: never what it knows to be answered."""
+        life, now = self._lives[machine.number], machine.world.queue.now
+        rows = machine.disk.rows(work.block, work.at)
+        for row, _, _ in rows:
+            question = (work.run_id, row, work.dimension)
+            if question in life.answered and self._known(machine, life, question):
+                self.wrong("I9", f"{machine.name} grants {row} of {work.run_id}, which it knows to be answered")
+            if (epoch, question) in self.granted:
+                self.backups += 1
+            self.granted[epoch, question] = now
+
+    def _known(self, machine: Machine, life: Life, question: Question) -> bool:
+        """Whether an answer counts here: the rows it is about have to be known as well."""
+        run, row, dimension = question
+        for entry in machine.disk.everything():
+            body = self.body(entry)
+            if (
+                isinstance(body, Labeled)
+                and (body.run_id, body.dimension) == (run, dimension)
+                and row in body.rows
+                and entry.end <= life.told.get(entry.author, 0)
+                and life.told.get(body.block[0], 0) > body.block[1]
+            ):
+                return True
+        return False
+
+    def computed(self, labeled: Labeled) -> None:
+        """A worker answered these rows."""
+        for row in labeled.rows:
+            self.computed_times[labeled.run_id, row, labeled.dimension] += 1
+
+    @property
+    def recomputed(self) -> int:
+        """Answers computed more than once, each time counted."""
+        return sum(self.computed_times.values()) - len(self.computed_times)
+
+    # bounds
+
+    def look(self, machines: Sequence[Machine]) -> None:
+        """A look at everything. I13: what a core keeps of its peers and its work does not grow with time or with
+        their silence."""
+        running = [machine for machine in machines if machine.running]
+        self.two_leaders |= sum(machine.core.is_leader for machine in running) > 1
+        for machine in running:
+            for name, size, bound in sizes(machine.core, len(machines)):
+                self.largest_queue = max(self.largest_queue, size)
+                if size > bound:
+                    self.wrong("I13", f"{machine.name} has {size} in {name}, at most {bound} are right")
+
+
+def sizes(core: Core, members: int) -> list[tuple[str, int, int]]:
+    """(name, size, bound) of everything in a core that could grow without end."""
+    claims = core.leading.claims
+    return [
+        ("peers", len(core.peers.all), members),
+        ("in flight", core.replication.in_flight, 2 * IN_FLIGHT_BYTES),
+        ("leases", len(list(core.leases.held(NOBODY, 0.0))), 16),
+        ("claims", len(claims.out) if claims else 0, 4 * members),
+    ]
