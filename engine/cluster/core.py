@@ -4,9 +4,8 @@ Everything that decides how machines work together lives here and in the parts t
 knows a clock, a network, a disk or randomness: time is an argument, the rest are effects. So the very code that
 runs in production is run through thousands of random histories by the simulator.
 
-The rules, in short. Facts are immutable and always welcome; what is not on disk does not count. A leader only
-grants work, its commands carry its epoch and are refused below the highest one seen. Nobody believes in a death:
-silence costs a machine its claims, never its facts.
+In short: facts are immutable and always welcome; what is not on disk does not count. A leader only grants work,
+its commands are refused below the highest epoch seen. Silence costs a machine claims, never facts.
 """
 
 from __future__ import annotations
@@ -56,8 +55,6 @@ class Core:
         self._ticked = now
         self._beaten = float("-inf")
         self._stopped = False
-
-    # questions
 
     @property
     def members(self) -> dict[str, Member]:
@@ -147,37 +144,25 @@ class Core:
         peer = self.peers.hear(sender, now)
         if peer is None or self._stopped:
             return []
+        effects: list[AnyEffect] = []
+        if isinstance(message, m.Beat | m.Lead | m.Credit | m.Grant | m.Release):
+            effects = self._see(message.epoch, sender, now)
         match message:
             case m.Hello():  # and Welcome
                 return self._greeted(sender, message, now)
             case m.Beat():
-                self.peers.greet(sender, message.card)
-                effects = self._see(message.epoch, sender, now)
-                peer.epoch = message.epoch
-                effects += self._compare(sender, message.vector, now)
-                if self.is_leader:
-                    if message.epoch < self.epoch:
-                        effects.append(Send(sender, m.Lead(self.epoch, "")))
-                    self.leading.heard(sender, message, now)
-                    effects += self._grant(now)
-                return effects
-            case m.Lead():
-                return self._see(message.epoch, sender, now)
+                return effects + self._heard_beat(sender, message, now)
             case m.Credit():
-                effects = self._see(message.epoch, sender, now)
                 if self.is_leader and message.epoch == self.epoch:
                     self.leading.credit(sender, message, now)
                     effects += self._grant(now)
-                return effects
             case m.Grant():
-                effects = self._see(message.epoch, sender, now)
                 if message.epoch != self.epoch or sender != member_of(self.epoch.author):
                     self.refused_commands += 1
-                    return effects
-                return effects + self._from_worker(self.leases.granted(message, self._willing, now), now)
+                else:
+                    effects += self._from_worker(self.leases.granted(message, self._willing, now), now)
             case m.Release():
-                effects = self._see(message.epoch, sender, now)
-                return effects + self._released(sender, message, now)
+                effects += self._released(sender, message, now)
             case m.Facts():
                 accepted, effects = self.replication.accept(sender, message, now)
                 if accepted:
@@ -191,7 +176,7 @@ class Core:
                 return self.replication.serve(sender, message)
             case m.Bye():
                 return self._left(sender, message, now)
-        return []  # audits and models are not the core's
+        return effects  # audits and models are not the core's
 
     def linked(self, member: str) -> list[AnyEffect]:
         """A connection to a member came up."""
@@ -309,6 +294,17 @@ class Core:
         if not isinstance(message, m.Welcome):
             effects.append(Send(sender, m.Welcome(*self._hello())))
         return effects + self._compare(sender, message.vector, now)
+
+    def _heard_beat(self, sender: str, message: m.Beat, now: float) -> list[AnyEffect]:
+        self.peers.greet(sender, message.card)
+        self.peers.all[sender].epoch = message.epoch
+        effects = self._compare(sender, message.vector, now)
+        if self.is_leader:
+            if message.epoch < self.epoch:
+                effects.append(Send(sender, m.Lead(self.epoch, "")))
+            self.leading.heard(sender, message, now)
+            effects += self._grant(now)
+        return effects
 
     def _compare(self, sender: str, vector: Vector, now: float) -> list[AnyEffect]:
         peer = self.peers.all[sender]

@@ -184,7 +184,7 @@ def decode(body: bytes) -> AnyBody:
     """A body within its bounds. Raises msgspec.DecodeError for anything else."""
     try:
         found: AnyBody = _decoder.decode(body)
-    except UnicodeDecodeError as error:  # msgspec lets this one out as it is
+    except (UnicodeDecodeError, RecursionError) as error:  # msgspec lets these out as they are
         raise msgspec.DecodeError(str(error)) from error
     return found
 
