@@ -197,7 +197,7 @@ class _Exchange:
         _introduction.decode(msgspec.msgpack.encode(mine))  # out of its bounds nobody would take it
         self.introduction: Introduction | None = None  # the other side's, once it is proven to be its own
         self._code = code.encode("ascii")
-        self._mine = mine
+        self.mine = mine
         self._their_id = ""
         self._secret = b""  # of SPAKE2
         self._transcript = hashlib.sha256()
@@ -237,7 +237,7 @@ class _Exchange:
         return plain
 
     def _meet(self, other_id: str) -> None:
-        if other_id == self._mine.id:
+        if other_id == self.mine.id:
             raise PairingRefused("self", reply=frame(Denied("self")))
         self._their_id = other_id
 
@@ -259,7 +259,7 @@ class Asking(_Exchange):
     def start(self) -> bytes:
         """The first frame."""
         self._step = self._second
-        return self._say(Asks(VERSIONS, self._mine.id))
+        return self._say(Asks(VERSIONS, self.mine.id))
 
     def _second(self, body: bytes) -> bytes:
         said = _read(body, _shows)
@@ -269,7 +269,7 @@ class Asking(_Exchange):
             raise PairingRefused("version")
         self._meet(said.id)
         self._heard(body)
-        spake = SPAKE2_A(self._code, self._mine.id.encode(), said.id.encode())
+        spake = SPAKE2_A(self._code, self.mine.id.encode(), said.id.encode())
         mine = spake.start()
         self._agree(spake, said.element)
         reply = self._say(Knows(mine, self._derive(b"asking side knows")))
@@ -283,7 +283,7 @@ class Asking(_Exchange):
         if not hmac.compare_digest(said.proof, self._derive(b"showing side knows")):
             raise PairingRefused("proof")
         self._heard(body)
-        reply = self._seal(b"asking side tells", self._mine)
+        reply = self._seal(b"asking side tells", self.mine)
         self._step = self._sixth
         return reply
 
@@ -311,8 +311,8 @@ class Showing(_Exchange):
             raise PairingRefused("version", reply=frame(Denied("version")))
         self._meet(said.id)
         self._heard(body)
-        self._spake = SPAKE2_B(self._code, said.id.encode(), self._mine.id.encode())
-        reply = self._say(Shows(version, self._mine.id, self._spake.start()))
+        self._spake = SPAKE2_B(self._code, said.id.encode(), self.mine.id.encode())
+        reply = self._say(Shows(version, self.mine.id, self._spake.start()))
         self._step = self._third
         return reply
 
@@ -335,9 +335,9 @@ class Showing(_Exchange):
         self.introduction = self._check(_read(self._unseal(b"asking side tells", body), _introduction))
         return b""
 
-    def accept(self, mine: Introduction) -> bytes:
-        """The last frame: it is written down, and this is who I am."""
-        return self._seal(b"showing side tells", Accepted(mine))
+    def accept(self) -> bytes:
+        """The last frame: it is written down, and this is who I am (or was, before I wrote it down)."""
+        return self._seal(b"showing side tells", Accepted(self.mine))
 
     def decline(self, why: str) -> bytes:
         """The last frame: no, and why."""

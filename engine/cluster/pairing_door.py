@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from engine.cluster import pairing
+from engine.cluster import addresses, pairing
 from engine.cluster.pairing import HEADER, MAX_FRAME, TRIES, Asking, Introduction, PairingRefused, Showing
 from workspace.errors import EngineError, WinnowError
 from workspace.machines import Pairing
@@ -184,7 +184,7 @@ class PairingDoor:
 
     async def _answer(self, showing: Showing) -> bytes:
         assert showing.introduction is not None
-        ours, theirs = self._introduction(), showing.introduction
+        ours, theirs = showing.mine, showing.introduction
         if pairing.common(ours.protocols, theirs.protocols) is None:
             return showing.decline(f"It runs {ours.software}, which does not speak with {theirs.software}.")
         self._accepting = asyncio.current_task()
@@ -198,7 +198,7 @@ class PairingDoor:
             return showing.decline(why_not)
         self._shut("paired")
         self.ending = "paired"  # also if the door was closed while it was written down
-        return showing.accept(self._introduction())
+        return showing.accept()
 
 
 async def pair(address: str, code: str, mine: Introduction, timeout: float = 10.0) -> Introduction:
@@ -211,13 +211,13 @@ async def pair(address: str, code: str, mine: Introduction, timeout: float = 10.
         raise EngineError(
             "A code has six digits.", "Nothing was changed. Type it as the other machine shows it, like 482-913."
         )
-    host, port = _split(address)
+    place = addresses.parse(address)
     asking = Asking(digits, mine)
     writer: asyncio.StreamWriter | None = None
     try:
         async with asyncio.timeout(timeout):
             reader, writer = await asyncio.open_connection(
-                host, port, limit=HEADER + MAX_FRAME, happy_eyeballs_delay=0.25
+                place.host, place.port, limit=HEADER + MAX_FRAME, happy_eyeballs_delay=0.25
             )
             return await _ask(asking, reader, writer)
     except PairingRefused as refused:
@@ -245,16 +245,6 @@ async def _send_and_close(writer: asyncio.StreamWriter, last: bytes) -> None:
     writer.write(last)
     writer.close()
     await writer.wait_closed()
-
-
-def _split(address: str) -> tuple[str, int]:
-    host, _, port = address.strip().rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port[:6]) <= 65535:
-        raise EngineError(
-            "This is no address.", "Nothing was changed. An address looks like 192.168.1.20:40123 or name:40123."
-        )
-    return host, int(port)
 
 
 def _unreachable(error: Exception, address: str, connected: bool) -> EngineError:
