@@ -205,9 +205,9 @@ class Core:
                 self.plan.run(body.run_id).add_block(block)
             else:
                 self._apply(entry, body, now)
-        effects += self.replication.push(plain, now)
         if self.membership.version != members:
             effects += self._members_changed()
+        effects += self.replication.push(plain, now)
         for _, epoch in done:
             if epoch is not None and self.election.written(epoch, now):
                 effects += self._won(now)

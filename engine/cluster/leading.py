@@ -105,7 +105,9 @@ class Leading:
 
         for member, (credit, came) in list(self._credits.items()):
             # An old reading of a worker's clock would make a lease that is over when it arrives.
-            if member != self._peers.me and now - came > 2 * self._peers.timers.beat:
+            if member == self._peers.me:
+                credit = Credit(credit.epoch, credit.slots, now)
+            elif now - came > 2 * self._peers.timers.beat:
                 del self._credits[member]
                 continue
             slots = min(credit.slots, PREFETCH - self.claims.held_by(member))

@@ -60,9 +60,11 @@ class Replication:
                 have += count
             seq += count
         accepted = self._take(author, found, size, now)
+        gap = message.first > have
+        if not accepted and not gap:
+            return [], []  # a double: whoever asked on asks already
         if self._asked.get(author, ("", 0.0))[0] == sender:
             del self._asked[author]
-        gap = message.first > have
         return accepted, self._ask(sender, author, now) if message.more or gap else []
 
     def on_disk(self, entries: tuple[Entry, ...]) -> list[AnyEffect]:
