@@ -173,7 +173,9 @@ def test_a_stranger_and_a_revoked_machine_are_not_heard() -> None:
         assert (
             cores.cores[member].receive(helper, Need(core.author, 0), cores.now)[0].__class__.__name__ == "HangUp"
         )
-    assert cores.cores[helper].removed
+    cores.open_run(spec(), 5)
+    cores.pass_time(1.0)
+    assert spec().run_id not in cores.cores[helper].plan.runs
 
 
 @pytest.mark.parametrize("revoked_first", [True, False])
