@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -76,6 +76,11 @@ def prompt_for(task: Task, *, instructions: Mapping[str, str] | None = None) -> 
                 user=MARKER,
             )
         )
-    body = {"format": FORMAT, "dimensions": [msgspec.to_builtins(spec) for spec in specs]}
+    return prompt_of(specs)
+
+
+def prompt_of(dimensions: Sequence[DimensionSpec]) -> Prompt:
+    """The prompt that asks these dimensions; the document says all there is to say about it."""
+    body = {"format": FORMAT, "dimensions": [msgspec.to_builtins(spec) for spec in dimensions]}
     document = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return Prompt(content_id(["prompt", document]), document, tuple(specs))
+    return Prompt(content_id(["prompt", document]), document, tuple(dimensions))

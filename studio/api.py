@@ -146,6 +146,8 @@ def review(studio: Studio, body: ReviewRequest, _path: dict[str, str]) -> Review
         reviewer=body.reviewer,
         events=body.events,
     )
+    if body.events:
+        studio.decisions_made()
     items: list[QueueItem] = []
     if body.need:
         items = decisions.queue(

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import httpx
 import msgspec
 
-from studio import runtime
+from studio import places, runtime
 from workspace import exports, intake, runs, tasks
 from workspace.errors import EngineError, WinnowError, WorkspaceBusy
 from workspace.facts import RunProgress, RunState
@@ -71,7 +71,7 @@ def open_desk(workspace: Path, *, create: bool = True) -> Desk:
 
 def studio_url(workspace: Path) -> str | None:
     """Address of the studio that has this workspace open, None when none answers."""
-    note = runtime.state_folder(workspace.expanduser().resolve()) / "studio.json"
+    note = places.engine_folder(workspace.expanduser().resolve()) / "studio.json"
     try:
         url = str(json.loads(note.read_text(encoding="utf-8"))["url"])
         httpx.get(f"{url}/api/v1/status", timeout=5).raise_for_status()

@@ -1,49 +1,46 @@
-"""The studio's side of the engine: one thread that hands rows over, passes on wishes, and brings facts home.
+"""The studio's side of the engine: one thread that hands rows and decisions over, passes on wishes, and brings
+home what all machines wrote.
 
-All talk with the engine happens on this thread. The verbs of the studio only note, durably, what is wanted
-of a run and wake it; the thread then makes the engine agree. So a click never waits for the engine, and what
-was wanted survives an engine that is gone, a studio that is gone, or both.
+All talk with the engine about runs happens on this thread. The verbs of the studio only note, durably, what a
+person wants of a run and wake it; the thread then makes the engine agree. So a click never waits for the engine,
+and what was wanted survives an engine that is gone, a studio that is gone, or both. Once the engine has heard a
+wish, the engines say how the run stands: it may have been paused on another machine.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from workspace import runs, unfinished
+from studio.handing import Handing, hand_decisions
+from studio.homecoming import Homecoming
+from workspace import carried, company, unfinished
 from workspace.errors import EngineError, WinnowError
-from workspace.facts import EngineStatus, RunProgress, RunSpec, RunState
+from workspace.facts import EngineStatus, RunProgress, RunState
 from workspace.store import Store
+from workspace.unfinished import Known
 
 if TYPE_CHECKING:
-    from engine.client import Engine
+    from engine.client import Engine, EngineOptions
 
 log = logging.getLogger(__name__)
 
 BUSY_PAUSE = 0.4  # seconds between looks while a run runs: progress bars move, and the engine is left in peace
 IDLE_PAUSE = 3.0  # with an engine that has nothing to do
 LONGEST_PAUSE = 30.0  # of the growing pauses after errors
-PAGE = 10_000  # rows handed over at a time
-FACTS = 2_000  # facts brought home at a time
 TIME_PER_LOOK = 2.0  # seconds of facts after which progress is published, though more facts wait
+WATCHED = 10.0  # seconds a page that shows the machines is taken to be looked at
+LOOK_AROUND = 20.0  # seconds between asking the engine to look for machines while somebody watches
+FAREWELL = 5.0  # seconds for what is left to read and to hand over when the studio closes
 
 Ensure = Callable[[Path, bool], "Engine"]
-
-
-@dataclass
-class HandOver:
-    """Rows of one run on their way to the engine."""
-
-    spec: RunSpec
-    planned: int
-    pages: Iterator[list[tuple[str, str]]]
-    handed: int = 0
 
 
 @dataclass
@@ -52,32 +49,42 @@ class _Picture:
 
     progress: dict[str, RunProgress] = field(default_factory=dict)
     error: WinnowError | None = None
-    engine_pid: int = 0
+    status: EngineStatus | None = None
 
 
-def _ensure(state_dir: Path, start: bool) -> Engine:
+def ensure_engine(state_dir: Path, start: bool, options: EngineOptions | None = None) -> Engine:
+    """The engine of a state folder, started if need be. Raises EngineError."""
     # Imported late: it brings ZeroMQ, which a studio that labels nothing today does not need at its start.
     from engine.client import Engine
 
-    return Engine.ensure(state_dir, start=start)
+    return Engine.ensure(state_dir, start=start, options=options)
 
 
 class EngineLink:
-    """Owns the connection to the engine of one workspace. `start`, then `close`; everything else any time."""
+    """Owns the connection to the engine of one workspace. `start`, then `close`; everything else any time.
 
-    def __init__(self, store: Store, state_dir: Path, ensure: Ensure = _ensure) -> None:
+    With `stays` the engine is a helper's: it is used from the beginning, and left running at the end.
+    """
+
+    def __init__(
+        self, store: Store, state_dir: Path, ensure: Ensure = ensure_engine, *, stays: bool = False
+    ) -> None:
         self._store = store
         self._state_dir = state_dir
         self._ensure = ensure
+        self._stays = stays
         self._engine: Engine | None = None
-        self._wanted: dict[str, RunState] = {}
-        # Runs whose plan grew and whose new rows the engine does not have yet; a number for each time one grew.
-        self._fresh: dict[str, int] = {}
-        self._growths = 0
-        self._compared: set[str] = set()  # runs whose plan was compared with this engine's
-        self._unsettled = False  # something wanted that no engine has heard of, or facts nobody has fetched
-        self._handing: dict[str, HandOver] = {}
+        self._home = Homecoming(store)
+        self._handing = Handing(store)
+        self._known: dict[str, Known] = {}  # where each run stands, wishes first
+        self._old: set[str] = set()  # runs with a wish from before this studio was opened
+        self._compared: dict[str, int] = {}  # rows each run had when its plan was compared with this engine's
         self._counts: dict[str, int] = {}  # planned rows per run
+        self._unsettled = False  # something wanted that no engine has heard of, or facts nobody has fetched
+        self._kept = stays  # there has to be an engine, also with nothing to do
+        self._others = 0  # machines in the cluster besides this one
+        self._carried = -1  # decisions there were when all of them were in the logs
+        self._watched = self._looked = float("-inf")
         self._picture = _Picture()
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -88,15 +95,23 @@ class EngineLink:
 
     @property
     def progress(self) -> dict[str, RunProgress]:
-        """Where each run stands. A run just asked for is running, whatever the engine last said of it."""
+        """Where each run stands. What a person has just asked for shows at once, whatever the engine last said."""
         shown = dict(self._picture.progress)
         with self._lock:
-            fresh = list(self._fresh)
-        for run_id in fresh:
-            known = shown.get(run_id) or RunProgress(run_id, "running", 0, 0, 0, 0.0, None, "")
-            shown[run_id] = msgspec.structs.replace(
-                known, state="running", rows=self._planned(run_id), seconds_left=None, note="Handing over rows"
-            )
+            wishes = {run_id: known.state for run_id, known in self._known.items() if known.wish}
+        for run_id, state in wishes.items():
+            if state == "running":
+                known = shown.get(run_id) or RunProgress(run_id, "running", 0, 0, 0, 0.0, None, "")
+                note = "" if self._engine is None else "Handing over rows"
+                shown[run_id] = msgspec.structs.replace(
+                    known,
+                    state="running",
+                    rows=self._planned(run_id),
+                    seconds_left=None,
+                    note=note or known.note or "Starting the engine",
+                )
+            elif run_id in shown:
+                shown[run_id] = _resting(shown[run_id], state)
         return shown
 
     @property
@@ -105,48 +120,55 @@ class EngineLink:
         return self._picture.error
 
     @property
-    def engine_pid(self) -> int:
-        """0 while there is no engine."""
-        return self._picture.engine_pid
+    def status(self) -> EngineStatus | None:
+        """The engine when it was last asked; None while there is none."""
+        return self._picture.status
 
     def start(self) -> None:
         """Read what was wanted when the workspace was last open, and go on from there."""
-        self._wanted = unfinished.states(self._store)
+        self._known = unfinished.known(self._store)
+        self._old = {run_id for run_id, known in self._known.items() if known.wish}
+        self._others = company.others(self._store)
         # A paused run's last facts may still lie in the ledger of an engine that is gone.
-        unfetched = any(state != "done" for state in self._wanted.values())
+        unfetched = any(known.state != "done" for known in self._known.values())
         self._unsettled = unfetched and (self._state_dir / "ledger.sqlite").exists()
         self._thread = threading.Thread(target=self._run, name="engine-link", daemon=True)
         self._thread.start()
 
-    def want(self, run_id: str, state: RunState, *, rows_added: bool = False) -> None:
-        """Note what a run should do from now on; durable when this returns."""
-        unfinished.set_state(self._store, run_id, state)
+    def want(self, run_id: str, state: RunState) -> None:
+        """Note what a person wants of a run from now on; durable when this returns. Also if its plan has grown."""
+        unfinished.wish(self._store, run_id, state)
         with self._lock:
-            self._wanted[run_id] = state
-            self._unsettled = True
-            if rows_added:
-                self._growths += 1
-                self._fresh[run_id] = self._growths
-                self._counts.pop(run_id, None)
-            else:
-                self._fresh.pop(run_id, None)
+            self._known[run_id] = Known(state, wish=True)
+            self._old.discard(run_id)
+            self._counts.pop(run_id, None)
         self._wake.set()
 
+    def nudge(self) -> None:
+        """There are new decisions: hand them over soon, if there is an engine."""
+        self._wake.set()
+
+    def watch(self) -> None:
+        """Somebody looks at the machines: have an engine from now on, and let it look around for a while."""
+        self._kept = True
+        self._watched = time.monotonic()
+        if self._engine is None or self._watched - self._looked > LOOK_AROUND:
+            self._wake.set()
+
     def close(self, *, stop_engine: bool) -> None:
-        """Stop the thread; with `stop_engine` the engine finishes its batch and exits too."""
+        """Stop the thread; with `stop_engine` the engine finishes its batch and exits too, unless it stays."""
         self._stop.set()
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
-        for hand_over in self._handing.values():
-            _close(hand_over.pages)
-        self._handing.clear()
+        self._handing.stop_all()
         if self._engine is not None:
             try:
-                if stop_engine:
+                self._hand_decisions(self._engine, FAREWELL)
+                if stop_engine and not self._stays:
                     self._engine.shutdown()
                 self._engine.close()
-            except EngineError as error:
+            except WinnowError as error:
                 log.warning("The engine did not answer while stopping: %s", error)
             self._engine = None
 
@@ -174,100 +196,142 @@ class EngineLink:
     def _look(self) -> float | None:
         """One round: agree, hand over, bring home, publish. Returns how long to wait (None: until woken)."""
         with self._lock:
-            wanted, fresh, unsettled = dict(self._wanted), dict(self._fresh), self._unsettled
-            self._unsettled = False
+            known = dict(self._known)
         if self._engine is None:
-            if "running" not in wanted.values() and not unsettled:
-                self._picture = _Picture(progress={**self._picture.progress, **self._still(wanted)})
+            if not self._needed(known):
+                self._picture = _Picture(self._still(known))
                 return None
-            self._publish_waiting(wanted, "Starting the engine")
+            self._publish_waiting(known, "Starting the engine")
             self._engine = self._ensure(self._state_dir, True)
             self._compared.clear()
+            self._carried = -1
+            self._looked = float("-inf")
         engine = self._engine
+        self._agree(engine, engine.status(), known)
+        for run_id, wish in self._handing.step(engine).items():
+            self._heard(run_id, wish)
+        if time.monotonic() - self._watched < WATCHED and time.monotonic() - self._looked > LOOK_AROUND:
+            engine.look_around()
+            self._looked = time.monotonic()
         status = engine.status()
-        self._agree(engine, status, wanted, fresh)
-        self._hand_over_page(engine)
-        status, caught_up = self._bring_home(engine)
-        self._publish(status, wanted, caught_up)
-        with self._lock:
-            self._fresh = {run: number for run, number in self._fresh.items() if fresh.get(run) != number}
+        caught_up = self._bring_home(engine, status, TIME_PER_LOOK)
+        if caught_up:
+            self._settle_old(status)
+            caught_up = self._hand_decisions(engine, TIME_PER_LOOK)
+            self._unsettled = False
+        self._settle(status, caught_up)
+        self._publish(status, caught_up)
         if self._handing or not caught_up:
             return 0.0
-        return BUSY_PAUSE if "running" in self._wanted.values() else IDLE_PAUSE
+        busy = any(run.state == "running" for run in status.runs) or time.monotonic() - self._watched < WATCHED
+        return BUSY_PAUSE if busy else IDLE_PAUSE
 
-    def _agree(
-        self, engine: Engine, status: EngineStatus, wanted: dict[str, RunState], fresh: dict[str, int]
-    ) -> None:
-        """Make the engine's runs do what is wanted of them, and find rows it does not have."""
-        known = {run.run_id: run for run in status.runs}
-        for run_id, state in wanted.items():
-            theirs = known.get(run_id)
-            if state == "running":
-                if run_id in fresh or run_id not in self._compared:
-                    self._compared.add(run_id)
-                    self._start_handing(run_id, theirs, grown=run_id in fresh)
-                    if theirs and theirs.state in ("paused", "cancelled") and run_id not in self._handing:
-                        engine.set_state(run_id, "running")
-                elif run_id not in self._handing and theirs is None:
-                    self._start_handing(run_id, theirs, grown=True)
-                elif run_id not in self._handing and theirs and theirs.state == "paused":
-                    self._gave_up(run_id)
-                continue
-            self._stop_handing(run_id)
-            if theirs and theirs.state == "running" and state in ("paused", "cancelled"):
-                engine.set_state(run_id, state)
+    def _needed(self, known: dict[str, Known]) -> bool:
+        """Whether there has to be an engine now."""
+        wanted = any(one.state == "running" or one.wish for one in known.values())
+        return wanted or self._unsettled or self._kept or self._others > 0
 
-    def _gave_up(self, run_id: str) -> None:
-        """The engine itself paused a run that had been going on, and says why in its note: a person must look."""
-        with self._lock:
-            if self._wanted.get(run_id) != "running" or run_id in self._fresh:
-                return  # somebody has just asked for it again
-            self._wanted[run_id] = "paused"
-        unfinished.set_state(self._store, run_id, "paused")
+    def _agree(self, engine: Engine, status: EngineStatus, known: dict[str, Known]) -> None:
+        """Make the engine's runs do what people here want of them, and find rows it does not have."""
+        theirs = {run.run_id: run for run in status.runs}
+        for run_id, mine in known.items():
+            if run_id in self._old:
+                continue  # it may be overruled by something that was not read yet
+            there = theirs.get(run_id)
+            if mine.wish:
+                self._pass_on(engine, run_id, mine, there)
+            elif there is None or there.state in ("running", "done"):
+                if mine.state == "running":
+                    self._compare(run_id, there)
+            else:
+                self._handing.stop(run_id)
 
-    def _start_handing(self, run_id: str, theirs: RunProgress | None, *, grown: bool) -> None:
-        self._stop_handing(run_id)
-        planned = self._planned(run_id)
-        if not grown and theirs is not None and theirs.rows >= planned:
+    def _pass_on(self, engine: Engine, run_id: str, wish: Known, theirs: RunProgress | None) -> None:
+        if wish.state == "running":
+            under_way = self._handing.get(run_id)
+            if under_way is None or under_way.wish is not wish:
+                self._compared[run_id] = self._planned(run_id)
+                self._handing.start(run_id, self._planned(run_id), wish)
             return
-        spec = runs.spec(self._store, run_id)
-        pages = unfinished.missing(self._store, run_id, len(spec.dimensions), page=PAGE)
-        self._handing[run_id] = HandOver(spec, planned, pages)
+        self._handing.stop(run_id)
+        if theirs is not None and theirs.state not in (wish.state, "done") and wish.state != "done":
+            engine.set_state(run_id, wish.state)
+        self._heard(run_id, wish)
 
-    def _stop_handing(self, run_id: str) -> None:
-        hand_over = self._handing.pop(run_id, None)
-        if hand_over is not None:
-            _close(hand_over.pages)
+    def _heard(self, run_id: str, wish: Known) -> None:
+        """The engine knows of a wish. From now on it says how the run stands."""
+        with self._lock:
+            if self._known.get(run_id) is not wish:
+                return  # somebody has just wished something else
+            self._known[run_id] = Known(wish.state)
+        unfinished.settle(self._store, run_id, wish.state)
 
-    def _hand_over_page(self, engine: Engine) -> None:
-        for run_id, hand_over in list(self._handing.items()):
-            page = next(hand_over.pages, [])
-            # Also with no rows at all: then the engine learns of the run and that it should be running.
-            if page or not hand_over.handed:
-                engine.open_run(hand_over.spec, page)
-            hand_over.handed += len(page)
-            if len(page) < PAGE:
-                self._stop_handing(run_id)
+    def _compare(self, run_id: str, theirs: RunProgress | None) -> None:
+        """Hand over again if this engine has fewer rows of a run than were planned: one look for each plan."""
+        planned = self._planned(run_id)
+        if self._handing.get(run_id) is None and self._compared.get(run_id) != planned:
+            self._compared[run_id] = planned
+            if theirs is None or theirs.rows < planned:
+                self._handing.start(run_id, planned)
 
-    def _bring_home(self, engine: Engine) -> tuple[EngineStatus, bool]:
-        """Facts until there are no more, or until it is time to show something. Status first: see `_publish`."""
-        status = engine.status()
-        here = runs.next_seq(self._store, status.author)
-        for _ in range(int(TIME_PER_LOOK / BUSY_PAUSE) + 1):
-            if here >= status.next_seq or self._stop.is_set():
-                break
-            facts = engine.facts(here, FACTS)
-            if not facts:
-                break
-            runs.ingest(self._store, facts)
-            here = facts[-1].seq + 1
-        return status, here >= status.next_seq
+    def _bring_home(self, engine: Engine, status: EngineStatus, seconds: float) -> bool:
+        caught_up, grown = self._home.bring(engine, status, seconds, self._stop.is_set)
+        with self._lock:
+            for run_id in grown:
+                self._counts.pop(run_id, None)
+        return caught_up
+
+    def _hand_decisions(self, engine: Engine, seconds: float) -> bool:
+        """Hand over what people decided, and read it back; whether all of it is in the logs."""
+        deadline = time.monotonic() + seconds
+        while (number := carried.count(self._store)) != self._carried:
+            status = engine.status()
+            caught_up, _ = self._home.bring(engine, status, deadline - time.monotonic(), lambda: False)
+            if not caught_up:
+                return False
+            if not hand_decisions(engine, self._store, status.vector):
+                self._carried = number
+        return True
+
+    def _settle_old(self, status: EngineStatus) -> None:
+        """Wishes from before this studio was opened hold unless somebody else has set something since."""
+        theirs = {run.run_id: run.state for run in status.runs}
+        for run_id in list(self._old):
+            wish = self._known[run_id]
+            state = theirs.get(run_id, wish.state)
+            overruled = unfinished.overruled(self._store, run_id, wish.clock, status.author)
+            with self._lock:
+                if run_id not in self._old:
+                    continue  # somebody has just wished something
+                self._old.discard(run_id)
+                if overruled:
+                    self._known[run_id] = Known(state)
+            if overruled:
+                unfinished.settle(self._store, run_id, state, instead_of=wish)
+
+    def _settle(self, status: EngineStatus, caught_up: bool) -> None:
+        """Note how runs stand, whoever made them so. A run is done only when every fact of it is here."""
+        for run in status.runs:
+            with self._lock:
+                mine = self._known.get(run.run_id, Known("paused"))
+                if mine.wish or mine.state == run.state or self._handing.get(run.run_id):
+                    continue
+                if run.state == "done" and not caught_up:
+                    continue
+                self._known[run.run_id] = Known(run.state)
+            unfinished.settle(self._store, run.run_id, run.state)
+        others = sum(not machine.me for machine in status.cluster.machines)
+        others = 0 if status.cluster.removed else others
+        if others != self._others:
+            self._others = others
+            company.note(self._store, status.cluster.id, others)
 
     # What people see
 
-    def _publish(self, status: EngineStatus, wanted: dict[str, RunState], caught_up: bool) -> None:
+    def _publish(self, status: EngineStatus, caught_up: bool) -> None:
         """A run is shown as done only when every fact of it is in the workspace."""
-        shown = self._still(wanted)
+        with self._lock:
+            shown = self._still(self._known)
         for run in status.runs:
             hand_over = self._handing.get(run.run_id)
             planned = max(run.rows, self._planned(run.run_id))
@@ -277,39 +341,28 @@ class EngineLink:
                 state, note = "running", f"Handing over rows: {hand_over.handed:,} of {hand_over.planned:,}"
             elif state == "done" and not caught_up:
                 state, note = "running", "Saving the last labels"
-            elif state == "done" and wanted.get(run.run_id) == "running":
-                self._finished(run.run_id)
             shown[run.run_id] = msgspec.structs.replace(
                 run, rows=planned, done=run.done + earlier, state=state, note=note
             )
-        self._picture = _Picture(shown, None, status.pid)
+        self._picture = _Picture(shown, None, status)
 
-    def _finished(self, run_id: str) -> None:
-        with self._lock:
-            if self._wanted.get(run_id) != "running" or run_id in self._fresh:
-                return  # it was asked for more meanwhile
-            self._wanted[run_id] = "done"
-        unfinished.set_state(self._store, run_id, "done")
-
-    def _publish_waiting(self, wanted: dict[str, RunState], note: str) -> None:
-        shown = {**self._picture.progress, **self._still(wanted)}
-        for run_id, state in wanted.items():
-            if state == "running":
-                known = shown.get(run_id)
-                rows, done = (known.rows, known.done) if known else (self._planned(run_id), 0)
-                failed = known.failed if known else 0
+    def _publish_waiting(self, known: dict[str, Known], note: str) -> None:
+        shown = {**self._picture.progress, **self._still(known)}
+        for run_id, one in known.items():
+            if one.state == "running":
+                last = shown.get(run_id)
+                rows, done, failed = (last.rows, last.done, last.failed) if last else (self._planned(run_id), 0, 0)
                 shown[run_id] = RunProgress(run_id, "running", rows, done, failed, 0.0, None, note)
-        self._picture = _Picture(shown, self._picture.error, 0)
+        self._picture = _Picture(shown, self._picture.error)
 
-    def _still(self, wanted: dict[str, RunState]) -> dict[str, RunProgress]:
+    def _still(self, known: dict[str, Known]) -> dict[str, RunProgress]:
         """Runs that should not be running, as they were last seen."""
         shown = {}
-        for run_id, known in self._picture.progress.items():
-            state = wanted.get(run_id, known.state)
+        for run_id, last in self._picture.progress.items():
+            one = known.get(run_id)
+            state = one.state if one else last.state
             if state != "running":
-                shown[run_id] = msgspec.structs.replace(
-                    known, state=state, rows_per_s=0.0, note="", seconds_left=None
-                )
+                shown[run_id] = _resting(last, state)
         return shown
 
     def _lost(self, error: WinnowError) -> None:
@@ -320,22 +373,19 @@ class EngineLink:
                 engine.close()
             except EngineError:
                 log.debug("Closing a lost engine", exc_info=True)
-        for run_id in list(self._handing):
-            self._stop_handing(run_id)
+        self._handing.stop_all()
         with self._lock:
-            wanted = dict(self._wanted)
-            self._unsettled = True
-        self._publish_waiting(wanted, "Waiting for the engine")
-        self._picture = _Picture(self._picture.progress, error, 0)
+            known = dict(self._known)
+        self._unsettled = True
+        self._publish_waiting(known, "Waiting for the engine")
+        self._picture = _Picture(self._picture.progress, error)
 
     def _planned(self, run_id: str) -> int:
-        if run_id not in self._counts:
-            self._counts[run_id] = unfinished.planned_rows(self._store, run_id)
-        return self._counts[run_id]
+        counts = self._counts
+        if (number := counts.get(run_id)) is None:
+            number = counts[run_id] = unfinished.planned_rows(self._store, run_id)
+        return number
 
 
-def _close(pages: Iterator[list[tuple[str, str]]]) -> None:
-    # Generators hold a cursor; an iterator of another kind has nothing to release.
-    close = getattr(pages, "close", None)
-    if close is not None:
-        close()
+def _resting(progress: RunProgress, state: RunState) -> RunProgress:
+    return msgspec.structs.replace(progress, state=state, rows_per_s=0.0, note="", seconds_left=None)

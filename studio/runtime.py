@@ -9,31 +9,34 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from studio import places
 from studio.jobs import Job, Jobs
-from studio.link import EngineLink, Ensure, _ensure
+from studio.link import EngineLink, Ensure, ensure_engine
 from workspace import exports, intake, runs, tasks
 from workspace.errors import RunError, WinnowError
-from workspace.facts import RunProgress, RunSpec
+from workspace.facts import EngineStatus, RunProgress, RunSpec
 from workspace.facts import run_id as id_of_run
+from workspace.machines import Cluster, Pairing
 from workspace.store import Store, open_store
 from workspace.task import LABELED_KINDS, Task
 
+if TYPE_CHECKING:
+    from engine.client import Engine, EngineOptions
+
 VARIABLE = "WINNOW_WORKSPACE"
 DEFAULT = "winnow.duckdb"
+
+engine_options: EngineOptions | None = None  # for the engine this process starts; one found running keeps its own
 
 
 def workspace_path() -> Path:
     """The workspace file this process works on: WINNOW_WORKSPACE, else winnow.duckdb in the current folder."""
     return Path(os.environ.get(VARIABLE) or DEFAULT).expanduser().absolute()
-
-
-def state_folder(workspace: Path) -> Path:
-    """Where the engine's ledger, keys and logs of a workspace lie: beside the file, readable by its owner only."""
-    return workspace.with_name(workspace.name.removesuffix(".duckdb") + ".engine")
 
 
 class Stopping(WinnowError):
@@ -43,12 +46,13 @@ class Stopping(WinnowError):
 class Studio:
     """An open workspace with everything around it. Use `current()`; construct one yourself in tests."""
 
-    def __init__(self, store: Store, *, ensure: Ensure = _ensure) -> None:
+    def __init__(self, store: Store, *, ensure: Ensure | None = None) -> None:
         self.store = store
         self.path = store.path
-        self.state_dir = state_folder(store.path)
+        self.state_dir = places.engine_folder(store.path)
         self.jobs = Jobs()
-        self._link = EngineLink(store, self.state_dir, ensure)
+        self._ensure = ensure or _ensure_as_chosen
+        self._link = EngineLink(store, self.state_dir, self._ensure, stays=places.joined(store.path))
         self._closed = False
         self._link.start()
 
@@ -64,7 +68,17 @@ class Studio:
     @property
     def engine_pid(self) -> int:
         """Process id of the engine, 0 while none is needed."""
-        return self._link.engine_pid
+        return self._link.status.pid if self._link.status else 0
+
+    @property
+    def engine_status(self) -> EngineStatus | None:
+        """The engine when it was last asked; None while there is none."""
+        return self._link.status
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The machines that work together, as the engine last saw them; None while there is no engine."""
+        return self._link.status.cluster if self._link.status else None
 
     def start_run(
         self,
@@ -100,7 +114,7 @@ class Studio:
         )
         runs.create(self.store, spec)
         runs.plan(self.store, spec.run_id, limit=limit, sample=sample, domain=domain, import_id=import_id)
-        self._link.want(spec.run_id, "running", rows_added=True)
+        self._link.want(spec.run_id, "running")
         return spec.run_id
 
     def pause(self, run_id: str) -> None:
@@ -111,12 +125,69 @@ class Studio:
     def resume(self, run_id: str) -> None:
         """Let a paused or cancelled run go on with the rows still missing."""
         runs.spec(self.store, run_id)  # raises RunError when there is no such run
-        self._link.want(run_id, "running", rows_added=True)
+        self._link.want(run_id, "running")
 
     def cancel(self, run_id: str) -> None:
         """Stop a run after the batch under way. Labels made so far stay."""
         runs.spec(self.store, run_id)  # raises RunError when there is no such run
         self._link.want(run_id, "cancelled")
+
+    def decisions_made(self) -> None:
+        """Hand new decisions to the engine soon, so that they survive this machine; returns at once."""
+        self._link.nudge()
+
+    # Other machines. All of these but the first wait for the engine's answer, at most some 20 seconds, and raise
+    # WinnowError with words for people.
+
+    def look_for_machines(self) -> None:
+        """Have an engine running from now on that looks for machines on the network; returns at once."""
+        self._link.watch()
+
+    def pair(self, address: str, code: str) -> str:
+        """Take in the machine at host:port that shows this code; returns its id."""
+        with self._engine() as engine:
+            return engine.pair(address, code)
+
+    def open_pairing(self) -> Pairing:
+        """Let this machine show a code, to be typed on another one."""
+        with self._engine() as engine:
+            return engine.open_pairing()
+
+    def close_pairing(self) -> None:
+        """The code shown is worth nothing any more."""
+        with self._engine() as engine:
+            engine.close_pairing()
+
+    def rename_machine(self, id: str, name: str) -> None:
+        """Call a machine something else, on all machines."""
+        with self._engine() as engine:
+            engine.set_member(id, name=name)
+
+    def pause_machine(self, id: str, paused: bool) -> None:
+        """Give a machine no more work, or work again."""
+        with self._engine() as engine:
+            engine.set_member(id, paused=paused)
+
+    def revoke_machine(self, id: str) -> None:
+        """Remove a machine for ever."""
+        with self._engine() as engine:
+            engine.revoke(id)
+
+    def add_address(self, text: str) -> None:
+        """A machine may be reached at this host:port."""
+        with self._engine() as engine:
+            engine.add_address(text)
+
+    @contextmanager
+    def _engine(self) -> Iterator[Engine]:
+        """A connection of its own: the link's may be busy bringing thousands of labels home."""
+        self._link.watch()
+        engine = self._ensure(self.state_dir, True)
+        try:
+            yield engine
+        finally:
+            engine.close()
+            self._link.nudge()
 
     def load_file(
         self,
@@ -180,6 +251,10 @@ class Studio:
         self.jobs.close()
         self._link.close(stop_engine=stop_engine)
         self.store.close()
+
+
+def _ensure_as_chosen(state_dir: Path, start: bool) -> Engine:
+    return ensure_engine(state_dir, start, engine_options)
 
 
 def _check_labelable(task: Task) -> None:

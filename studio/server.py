@@ -27,7 +27,7 @@ import streamlit as st  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 from streamlit import config  # noqa: E402
 
-from studio import api, runtime  # noqa: E402
+from studio import api, places, runtime  # noqa: E402
 from studio.local_only import LocalOnly  # noqa: E402
 from studio.terminal import complain, say  # noqa: E402
 from workspace.errors import WinnowError, WorkspaceDamaged  # noqa: E402
@@ -94,7 +94,7 @@ def serve(workspace: Path, port: int | None = None, open_browser: bool = True) -
 
 def _note_for_command_line(port: int) -> Path:
     """Write studio.json, from which the command line learns that and where a studio has this workspace open."""
-    folder = runtime.state_folder(runtime.workspace_path())
+    folder = places.engine_folder(runtime.workspace_path())
     folder.mkdir(mode=0o700, exist_ok=True)
     note = folder / "studio.json"
     partial = folder / "studio.json.new"

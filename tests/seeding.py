@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from workspace import runs, tasks
+from workspace import arrivals, runs, tasks
+from workspace.arrivals import Arrival
 from workspace.facts import DimensionSpec, Fact, ModelSpec, RunSpec
 from workspace.facts import run_id as id_of_run
 from workspace.ids import content_id, row_id
@@ -112,6 +114,20 @@ def facts_for(spec: RunSpec, ids: Sequence[str], *, author: str = "seed", first:
     return made
 
 
+def ingest(store: Store, facts: Sequence[Fact]) -> int:
+    """What the logs of these facts' authors bring, in any order; returns how many were new.
+
+    Numbers missing between two facts of an author were other entries of that log. What comes before the first one
+    has to be here already.
+    """
+    new = 0
+    ordered = sorted(facts, key=lambda fact: (fact.author, fact.seq))
+    for author, log in groupby(ordered, key=lambda fact: fact.author):
+        each = list({fact.seq: fact for fact in log}.values())
+        new += arrivals.take(store, Arrival(author, each[0].seq, each[-1].seq + 1, facts=each))
+    return new
+
+
 def seed(
     store: Store,
     texts: Sequence[str],
@@ -126,7 +142,7 @@ def seed(
     for name in names:
         spec = spec_of(store, task_of(labels, name))
         runs.plan(store, spec.run_id, limit=None)
-        runs.ingest(store, facts_for(spec, ids[:labeled], author=f"seed-{name}"))
+        ingest(store, facts_for(spec, ids[:labeled], author=f"seed-{name}"))
         specs.append(spec)
     return specs
 

@@ -8,8 +8,9 @@ For a run R of task T and a dimension D:
    Impossible labels (minus infinity) do not count for the mean.
 3. *Probability.* softmax((raw - half the bias) / temperature), the temperature being that of the calibrator in
    force for (R, D), 1 without. The model's label has the largest, the first in task order if several do.
-4. *Judgement.* Decisions belong to (T, D, row) whatever the run. Approve, modify and reject that were not
-   undone count; the newest by (decided_at, session, seq) wins. Skipping decides nothing.
+4. *Judgement.* Decisions belong to (T, D, row) whatever the run and the machine. Approve, modify and reject that
+   were not undone count; the largest (clock, session, seq) wins. Skipping decides nothing. The clock is the time
+   in microseconds, and larger than that of every decision on the row that was known when it was taken.
 5. *Label.* A judgement comes before the model: its label with confidence 1, or no label and no confidence after
    a reject. Rows of the run that have neither answer nor judgement have no current label.
 
@@ -79,7 +80,7 @@ standing as (
 ),
 judged as materialized (
     select row_id, action, label as judged_label, reviewer, blind from standing where action in {JUDGEMENTS}
-    qualify row_number() over (partition by row_id order by decided_at desc, session desc, seq desc) = 1
+    qualify row_number() over (partition by row_id order by clock desc, session desc, seq desc) = 1
 )"""
 
 _CURRENT = """

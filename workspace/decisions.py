@@ -121,6 +121,7 @@ def record(
         known: dict[int, int] = dict(saved.fetchall())
         now = time.time()
         latest = max(known.values(), default=0) / 1e6
+        clocks = _Clocks(con, session, spec.task_name, dimension, [event.row_id for event in events])
         for event in sorted(events, key=lambda event: event.seq):
             label = _checked_label(event, labels)
             if event.seq in known:
@@ -129,7 +130,7 @@ def record(
             latest = max(min(event.decided_at or now, now), latest)
             known[event.seq] = 0
             con.execute(
-                "insert into decisions values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+                "insert into decisions values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now(), ?)",
                 [
                     session,
                     event.seq,
@@ -147,6 +148,7 @@ def record(
                     event.undoes,
                     event.undoes_session,
                     datetime.fromtimestamp(latest, UTC),
+                    clocks.of(event, round(latest * 1e6)),
                 ],
             ).fetchall()
         acknowledged = -1
@@ -155,6 +157,32 @@ def record(
         return acknowledged
 
     return store.write(work)
+
+
+class _Clocks:
+    """What orders the decisions on a row: the time, and after every decision on it that is known here.
+
+    The clocks of two machines differ; who saw a decision and took another one must not lose to it. Within a
+    session `seq` decides, in whatever order its events arrive.
+    """
+
+    def __init__(self, con: Connection, session: str, task: str, dimension: str, rows: Sequence[str]) -> None:
+        found = con.execute(
+            """select row_id, session = ?, seq, clock from decisions
+               where task_name = ? and dimension = ? and row_id in (select unnest(?::varchar[]))""",
+            [session, task, dimension, list(rows)],
+        ).fetchall()
+        self._known: dict[str, list[tuple[bool, int, int]]] = {}
+        for row_id, mine, seq, clock in found:
+            self._known.setdefault(row_id, []).append((mine, seq, clock))
+
+    def of(self, event: DecisionEvent, now: int) -> int:
+        known = self._known.setdefault(event.row_id, [])
+        later = [clock for mine, seq, clock in known if mine and seq > event.seq]
+        after = [clock + 1 for mine, seq, clock in known if not mine or seq < event.seq]
+        clock = min([max([now, *after]), *later])
+        known.append((True, event.seq, clock))
+        return clock
 
 
 def _checked_label(event: DecisionEvent, labels: Sequence[str]) -> str:

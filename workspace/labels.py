@@ -132,7 +132,7 @@ def evidence(store: Store, run_id: str, dimension: str, *, include_visible: bool
                 select row_id, label, blind from standing
                 where action in ('approve', 'modify') and (blind or $visible)
                 qualify row_number() over
-                    (partition by row_id order by decided_at desc, session desc, seq desc) = 1
+                    (partition by row_id order by clock desc, session desc, seq desc) = 1
             ), truth as (
                 select a.row_id, a.corrected,
                     list_position(list_transform($labels::varchar[], lambda name: lower(name)),

@@ -47,6 +47,17 @@ MIGRATIONS: tuple[str, ...] = (
     create table nodes (id varchar, name varchar, seen_at timestamptz);
     create table events (kind varchar, subject varchar, data varchar, happened_at timestamptz);
     """,
+    # 2: many machines; how far each one's log has been read, and where in the logs a decision stands
+    """
+    create table cursors (author varchar, next_seq bigint);
+    insert into cursors select author, max(seq) + 1 from facts group by author;
+    create table run_states (
+        run_id varchar, state varchar, note varchar, clock bigint, author varchar, seq bigint
+    );
+    create table carried (session varchar, seq bigint, author varchar, entry bigint);
+    alter table decisions add column clock bigint;
+    update decisions set clock = epoch_us(decided_at);
+    """,
 )
 
 

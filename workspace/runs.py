@@ -1,17 +1,14 @@
-"""Runs: a task asked of a model with a prompt, the rows planned into it, and the facts that came back."""
+"""Runs: a task asked of a model with a prompt, and the rows planned into it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from itertools import groupby
 from typing import Literal
 
 import msgspec
-import pyarrow as pa
 
 from workspace.errors import RunError
-from workspace.facts import Fact, RunSpec
+from workspace.facts import RunSpec
 from workspace.rows import scalar
 from workspace.store import Connection, Store, moment
 
@@ -38,26 +35,45 @@ class RunRecord(msgspec.Struct, frozen=True):
 
 def save_prompt(store: Store, prompt_id: str, task_id: str, document: str) -> None:
     """Keep the document a prompt id stands for. Keeping it again changes nothing."""
-    store.write(
-        lambda con: con.execute(
-            "insert into prompts select $1, $2, $3, now() where not exists (from prompts where id = $1)",
-            [prompt_id, task_id, document],
-        ).fetchall()
-    )
+    store.write(lambda con: add_prompt(con, prompt_id, task_id, document))
+
+
+def add_prompt(con: Connection, prompt_id: str, task_id: str, document: str) -> None:
+    """As `save_prompt`, for those who write already."""
+    con.execute(
+        "insert into prompts select $1, $2, $3, now() where not exists (from prompts where id = $1)",
+        [prompt_id, task_id, document],
+    ).fetchall()
 
 
 def create(store: Store, spec: RunSpec, created_at: datetime | None = None) -> None:
-    """Keep the specification of a run. Creating it again changes nothing."""
+    """Keep the specification of a run. Creating it again changes nothing.
+
+    Only where its model lies is learned later, for a run that came from another machine.
+    """
+    store.write(lambda con: add_run(con, spec, created_at))
+
+
+def add_run(con: Connection, spec: RunSpec, created_at: datetime | None = None) -> None:
+    """As `create`, for those who write already."""
     document = msgspec.json.encode(spec).decode()
-    created = created_at or datetime.now(UTC)
-    values = [spec.run_id, spec.task_id, spec.task_name, spec.prompt_id, spec.model.name, spec.model.digest]
-    store.write(
-        lambda con: con.execute(
-            """insert into runs select $1, $2, $3, $4, $5, $6, $7, $8
-               where not exists (from runs where id = $1)""",
-            [*values, document, created],
+    known = con.execute("select spec from runs where id = ?", [spec.run_id]).fetchall()
+    if not known:
+        con.execute(
+            "insert into runs values (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                spec.run_id,
+                spec.task_id,
+                spec.task_name,
+                spec.prompt_id,
+                spec.model.name,
+                spec.model.digest,
+                document,
+                created_at or datetime.now(UTC),
+            ],
         ).fetchall()
-    )
+    elif spec.model.path and not msgspec.json.decode(known[0][0], type=RunSpec).model.path:
+        con.execute("update runs set spec = ? where id = ?", [document, spec.run_id]).fetchall()
 
 
 def spec(store: Store, run_id: str) -> RunSpec:
@@ -169,68 +185,3 @@ def list_runs(store: Store) -> list[RunRecord]:
     return [
         RunRecord(row[0], row[1], row[2], row[3], row[4], moment(row[5]), row[6], row[7], row[8]) for row in found
     ]
-
-
-def next_seq(store: Store, author: str) -> int:
-    """The first sequence number of an author's log that is not here yet."""
-    with store.read() as con:
-        return _next_seq(con, author)
-
-
-def ingest(store: Store, facts: Sequence[Fact]) -> int:
-    """Add facts, each (author, seq) at most once; returns how many were new.
-
-    They may come in any order and overlap what is here. Each author's log must continue without a gap:
-    otherwise RunError is raised and none of them is kept.
-    """
-    ordered = sorted(facts, key=lambda fact: (fact.author, fact.seq))
-    if not ordered:
-        return 0
-
-    def work(con: Connection) -> int:
-        fresh: list[Fact] = []
-        for author, log in groupby(ordered, key=lambda fact: fact.author):
-            expected = _next_seq(con, author)
-            for fact in log:
-                if fact.seq > expected:
-                    raise RunError(
-                        f"Labels {expected} to {fact.seq - 1} of {author} are missing.",
-                        "Nothing was added; fetch them again from the first missing one.",
-                    )
-                if fact.seq == expected:
-                    fresh.append(fact)
-                    expected += 1
-        if fresh:
-            con.register("incoming_facts", _columns(fresh))
-            try:
-                con.execute("insert into facts by name select * from incoming_facts")
-            finally:
-                con.unregister("incoming_facts")
-        return len(fresh)
-
-    return store.write(work)
-
-
-def _next_seq(con: Connection, author: str) -> int:
-    return scalar(con, "select coalesce(max(seq), -1) + 1 from facts where author = ?", [author])
-
-
-_TYPES: dict[str, pa.DataType] = {
-    "seq": pa.int64(),
-    "slot": pa.int32(),
-    "logprobs": pa.list_(pa.float64()),
-    "confidence": pa.float64(),
-    "epoch": pa.int64(),
-    "seconds": pa.float64(),
-    "prompt_tokens": pa.int32(),
-    "completion_tokens": pa.int32(),
-    "warnings": pa.list_(pa.string()),
-    "made_at": pa.timestamp("us", tz="UTC"),
-}
-
-
-def _columns(facts: Sequence[Fact]) -> pa.Table:
-    names = Fact.__struct_fields__
-    columns = dict(zip(names, zip(*map(msgspec.structs.astuple, facts), strict=True), strict=True))
-    columns["made_at"] = tuple(round(made * 1_000_000) for made in columns["made_at"])
-    return pa.table({name: pa.array(columns[name], type=_TYPES.get(name, pa.string())) for name in names})

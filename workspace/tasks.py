@@ -48,6 +48,27 @@ def save(store: Store, task: Task) -> str:
     return id
 
 
+def add_version(con: Connection, task: Task, id: str) -> None:
+    """Keep a version that came from another machine, if it is what `id` says; for those who write already.
+
+    It does not become the newest of a task this workspace has: what people work on here stays in front of them.
+    """
+    if task_id(task) != id or con.execute("select 1 from tasks where id = ?", [id]).fetchall():
+        return
+    con.execute(
+        """insert into tasks select $1, $2, $3, $4, coalesce(min(saved_at) - interval 1 microsecond, now())
+           from tasks where name = $2""",
+        [id, task.name, task.shown_title, to_yaml(task)],
+    ).fetchall()
+
+
+def document(store: Store, id: str) -> str:
+    """The document of the task of that id, "" when this workspace has none."""
+    with store.read() as con:
+        found = con.execute("select document from tasks where id = ? limit 1", [id]).fetchone()
+    return str(found[0]) if found else ""
+
+
 def newest(store: Store) -> list[SavedTask]:
     """The newest version of every task, last saved first."""
     return _select(store, "place = 1", [])

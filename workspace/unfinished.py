@@ -1,47 +1,98 @@
-"""What people want of each run (go on, pause, stop) and which of its rows still lack an answer.
+"""What should be done about each run (go on, pause, stop) and which of its rows still lack an answer.
 
-The engine keeps its own copy of both. The workspace is the one that lasts: from these two a run can be handed to
+The engines keep their own copy of both. The workspace is the one that lasts: from these two a run can be handed to
 a new engine after the old one, or its whole folder, is gone.
+
+A person's *wish* is noted at once and is pending until the engine has heard of it. From then on the engines say
+how the run stands, and anybody may have changed it, on any machine: that is only noted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from workspace.facts import RunState
+from workspace.rows import scalar
 from workspace.store import Connection, Store
 
-KIND = "run_state"
+WISH = "run_wish"
+STATE = "run_state"
 
 
-def set_state(store: Store, run_id: str, state: RunState) -> None:
-    """Note, durably and in order, what a run should be doing from now on."""
+class Known(msgspec.Struct, frozen=True):
+    """Where a run stands as far as the workspace knows. `wish`: it is what a person wants and no engine has heard;
+    `clock` is then the newest state set by anybody that was known when it was wished."""
+
+    state: RunState
+    wish: bool = False
+    clock: int = 0
+
+
+def wish(store: Store, run_id: str, state: RunState) -> None:
+    """Note, durably and in order, what a person wants of a run."""
 
     def work(con: Connection) -> None:
-        con.execute("insert into events values (?, ?, ?, now())", [KIND, run_id, state])
+        clock = scalar(con, "select max(clock) from run_states where run_id = ?", [run_id])
+        known = msgspec.json.encode(Known(state, True, clock)).decode()
+        con.execute("insert into events values (?, ?, ?, now())", [WISH, run_id, known])
 
     store.write(work)
 
 
-def states(store: Store) -> dict[str, RunState]:
-    """The newest state asked of every run. Runs nobody ever started or stopped are not in it."""
+def settle(store: Store, run_id: str, state: RunState, instead_of: Known | None = None) -> None:
+    """Note that a run is in this state, unless a person wants another and no engine has heard of it yet.
+
+    A wish that was overruled is named by `instead_of`; only that one is given up.
+    """
+
+    def work(con: Connection) -> None:
+        newest = _newest(con).get(run_id)
+        if newest is None or not newest.wish or newest.state == state or newest == instead_of:
+            known = msgspec.json.encode(Known(state)).decode()
+            con.execute("insert into events values (?, ?, ?, now())", [STATE, run_id, known])
+
+    store.write(work)
+
+
+def known(store: Store) -> dict[str, Known]:
+    """Where every run stands. Runs nobody ever started or stopped are not in it."""
     with store.read() as con:
-        # Appended by one writer and never deleted from, so the row id is the order of writing.
-        found = con.execute(
-            "select subject, arg_max(data, rowid) from events where kind = ? group by subject", [KIND]
-        ).fetchall()
-    return {str(run_id): state for run_id, state in found}
+        return _newest(con)
+
+
+def states(store: Store) -> dict[str, RunState]:
+    """The state every run is in, or should be in if a person wants it so."""
+    return {run_id: one.state for run_id, one in known(store).items()}
+
+
+def overruled(store: Store, run_id: str, clock: int, author: str) -> bool:
+    """Whether somebody else than `author` has set what a run should do since a wish with that `clock`."""
+    with store.read() as con:
+        sql = "select count(*) from run_states where run_id = ? and clock > ? and author <> ?"
+        return scalar(con, sql, [run_id, clock, author]) > 0
+
+
+def _newest(con: Connection) -> dict[str, Known]:
+    # Appended by one writer and never deleted from, so the row id is the order of writing.
+    found = con.execute(
+        "select subject, arg_max(data, rowid) from events where kind in (?, ?) group by subject", [WISH, STATE]
+    ).fetchall()
+    return {str(run_id): msgspec.json.decode(data, type=Known) for run_id, data in found}
 
 
 def planned_rows(store: Store, run_id: str) -> int:
     """How many rows are planned into a run."""
     with store.read() as con:
-        found = con.execute("select count(*) from run_rows where run_id = ?", [run_id]).fetchone()
-    return int(found[0]) if found else 0
+        return scalar(con, "select count(*) from run_rows where run_id = ?", [run_id])
 
 
-def missing(store: Store, run_id: str, dimensions: int, *, page: int = 10_000) -> Iterator[list[tuple[str, str]]]:
-    """Planned rows of a run without an answer in each of its `dimensions`: pages of (row_id, text), in plan order.
+def missing(
+    store: Store, run_id: str, dimensions: int, *, page: int = 10_000
+) -> Iterator[list[tuple[str, str, str]]]:
+    """Planned rows of a run without an answer in each of its `dimensions`: pages of (row id, text, domain), in
+    plan order.
 
     One consistent look at the workspace, streamed: facts that arrive meanwhile do not shift the pages.
     An error is an answer too. Close the iterator (or exhaust it) before closing the store.
@@ -53,7 +104,7 @@ def missing(store: Store, run_id: str, dimensions: int, *, page: int = 10_000) -
                 select row_id from facts where run_id = $run group by row_id
                 having count(distinct dimension) >= $dimensions
             )
-            select rows.id, rows.text
+            select rows.id, rows.text, coalesce(rows.domain, '')
             from run_rows planned
             join rows on rows.id = planned.row_id
             anti join answered on answered.row_id = planned.row_id
@@ -63,4 +114,4 @@ def missing(store: Store, run_id: str, dimensions: int, *, page: int = 10_000) -
             {"run": run_id, "dimensions": dimensions},
         )
         while found := con.fetchmany(page):
-            yield [(str(row_id), str(text)) for row_id, text in found]
+            yield [(str(row_id), str(text), str(domain)) for row_id, text, domain in found]

@@ -21,8 +21,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
 WRITER = """
     import sys
     from pathlib import Path
-    from tests.seeding import facts_for
-    from workspace import decisions, runs
+    from tests.seeding import facts_for, ingest
+    from workspace import arrivals, decisions, runs
     from workspace.decisions import DecisionEvent
     from workspace.store import open_store
     path, run_id, id = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -30,14 +30,14 @@ WRITER = """
     spec = runs.spec(store, run_id)
     acked = decisions.record(
         store, session="s", run_id=run_id, dimension="sentiment", reviewer="ann", events=[])
-    known = runs.next_seq(store, "node")
+    known = arrivals.cursors(store).get("node", 0)
     while True:
         first = max(0, acked - 3)
         events = [DecisionEvent(seq, id, "modify", "neutral") for seq in range(first, acked + 4)]
         acked = decisions.record(
             store, session="s", run_id=run_id, dimension="sentiment", reviewer="ann", events=events)
         first = max(0, known - 5)
-        runs.ingest(store, facts_for(spec, [id] * 40, author="node", first=first))
+        ingest(store, facts_for(spec, [id] * 40, author="node", first=first))
         known = first + 40
         print(acked, known, flush=True)
 """

@@ -9,7 +9,7 @@ import numpy as np
 
 from calibration import log_softmax
 from calibration.logprobs import FloatArray
-from tests.seeding import fact_of
+from tests.seeding import fact_of, ingest
 from tests.unit.calibration.examples import overconfident
 from workspace import decisions, intake, runs, tasks
 from workspace.facts import DimensionSpec, Fact, ModelSpec, RunSpec, run_id
@@ -65,7 +65,7 @@ def label(store: Store, rows: int, scores: FloatArray) -> str:
             facts.append(
                 fact_of(run, row_id(text(i)), dimension, labels, np.exp(logprobs[i]).tolist(), seq=len(facts))
             )
-    runs.ingest(store, facts)
+    ingest(store, facts)
     return run
 
 

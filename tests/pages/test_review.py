@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from studio import runtime
-from tests.seeding import add_rows, facts_for, seed, spec_of, task_of
+from tests.seeding import add_rows, facts_for, ingest, seed, spec_of, task_of
 from workspace import decisions, rows, runs
 from workspace.decisions import DecisionEvent
 from workspace.store import Store, open_store
@@ -92,7 +92,7 @@ def test_runs_and_domains_can_be_chosen_when_there_are_several(store: Store) -> 
     specs = [spec_of(store, task_of(["good", "bad"], name)) for name in ("first", "second")]
     for spec in specs:
         runs.plan(store, spec.run_id, limit=None)
-        runs.ingest(store, facts_for(spec, ids, author=spec.task_name))
+        ingest(store, facts_for(spec, ids, author=spec.task_name))
     at = review_page(run=specs[0].run_id)
     assert [box.label for box in at.selectbox] == ["Run", "Order", "Domain"]
     at.selectbox(key="domain").select("mail").run()

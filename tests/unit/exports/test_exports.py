@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from tests.seeding import MODEL, SENTIMENT, add_rows, facts_for, seed, task_of
+from tests.seeding import MODEL, SENTIMENT, add_rows, facts_for, ingest, seed, task_of
 from workspace import decisions, exports, labels, runs, tasks
 from workspace.errors import ExportError, RunError
 from workspace.facts import DimensionSpec, RunSpec
@@ -110,7 +110,7 @@ def test_all_dimensions_are_columns_even_one_called_domain(store: Store, tmp_pat
     runs.create(store, spec)
     ids = add_rows(store, ["x", "y"], ["here", "there"])
     runs.plan(store, spec.run_id, limit=None)
-    runs.ingest(store, facts_for(spec, ids))
+    ingest(store, facts_for(spec, ids))
     rows = read(exports.export(store, spec.run_id, tmp_path / "o.jsonl", "jsonl").path)
     assert [row["row_domain"] for row in rows] == ["here", "there"]
     assert {"search_needed", "domain", "domain_confidence", "search_needed_decided_by"} <= set(rows[0])
@@ -181,7 +181,7 @@ def test_a_row_without_a_label_says_why_and_the_sum_says_how_many(store: Store, 
         logprobs=(),
         error="The model gave no usable number for this row.",
     )
-    runs.ingest(store, [failed])
+    ingest(store, [failed])
     result = exports.export(store, spec.run_id, tmp_path / "out.csv", "csv")
     rows = read_csv(result.path)
     assert [row["warnings"] for row in rows] == ["", "", "", "The model gave no usable number for this row."]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tests.seeding import SENTIMENT, add_rows, facts_for, spec_of, task_of
+from tests.seeding import SENTIMENT, add_rows, facts_for, ingest, spec_of, task_of
 from workspace import runs
 from workspace.facts import RunSpec
 from workspace.store import Store
@@ -17,7 +17,7 @@ def labeled_run(
     ids = add_rows(store, texts, domains)
     spec = spec_of(store, task_of(SENTIMENT))
     runs.plan(store, spec.run_id, limit=None)
-    runs.ingest(store, facts_for(spec, ids[:labeled]))
+    ingest(store, facts_for(spec, ids[:labeled]))
     return spec
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.seeding import SENTIMENT, facts_for, task_of
+from tests.seeding import SENTIMENT, facts_for, ingest, task_of
 from tests.unit.workspace.examples import labeled_run, texts
 from workspace import decisions, labels, runs, tasks
 from workspace.decisions import DecisionEvent
@@ -231,7 +231,7 @@ def test_decisions_stay_with_the_row_when_another_model_labels_it(store: Store) 
     runs.plan(store, other.run_id, limit=None)
     seen = labels.page(store, other.run_id, D)
     assert [(item.row_id, item.label, item.decided_by) for item in seen] == [(ids[0], "neutral", "ann")]
-    runs.ingest(store, facts_for(other, ids, author="other"))
+    ingest(store, facts_for(other, ids, author="other"))
     assert ids[0] not in {item.row_id for item in decisions.queue(store, other.run_id, D, session="n")}
 
 

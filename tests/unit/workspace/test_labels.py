@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from calibration.bias import correct_label_bias
-from tests.seeding import SENTIMENT, add_rows, facts_for, spec_of, task_of
+from tests.seeding import SENTIMENT, add_rows, facts_for, ingest, spec_of, task_of
 from tests.unit.workspace.examples import labeled_run, texts
 from workspace import calibrators, decisions, labels, runs
 from workspace.decisions import Action, DecisionEvent
@@ -168,9 +168,9 @@ def test_current_labels_follow_the_written_rules_in_any_order_of_arrival(
                 for end in range(0, len(log) + 3, 3):
                     piece = log[max(0, end - 5) : end]
                     shuffle(piece)
-                    runs.ingest(store, piece)
-                runs.ingest(store, log)
-            assert runs.ingest(store, facts) == 0
+                    ingest(store, piece)
+                ingest(store, log)
+            assert ingest(store, facts) == 0
             sessions = list(events)
             shuffle(sessions)
             for session in sessions:
@@ -318,7 +318,7 @@ def test_answers_that_are_no_probabilities_count_as_failures(store: Store, score
     spec = spec_of(store, task_of(SENTIMENT))
     runs.plan(store, spec.run_id, limit=None)
     good, bad = facts_for(spec, ids)
-    runs.ingest(store, [good, msgspec.structs.replace(bad, logprobs=scores)])
+    ingest(store, [good, msgspec.structs.replace(bad, logprobs=scores)])
     shown = {item.row_id: item.label for item in labels.page(store, spec.run_id, "sentiment")}
     assert shown == {ids[0]: good.label, ids[1]: None}
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.seeding import SENTIMENT, add_rows, facts_for, spec_of, task_of
+from tests.seeding import SENTIMENT, add_rows, facts_for, ingest, spec_of, task_of
 from tests.unit.workspace.examples import labeled_run, texts
-from workspace import rows, runs
+from workspace import arrivals, rows, runs
 from workspace.errors import RunError
 from workspace.facts import Fact, RunSpec
 from workspace.ids import row_id
@@ -92,7 +92,7 @@ def test_every_field_of_a_fact_comes_back_as_it_went_in(store: Store, spec: RunS
     fact = msgspec.structs.replace(
         plain, warnings=("truncated", "slow"), made_at=1_700_000_000.123456, epoch=2**40, slot=3, error="é\n"
     )
-    assert runs.ingest(store, [fact]) == 1
+    assert ingest(store, [fact]) == 1
     (found,) = all_facts(store)
     expected = list(msgspec.structs.astuple(fact))
     expected[-1] = 1_700_000_000_123_456
@@ -102,18 +102,17 @@ def test_every_field_of_a_fact_comes_back_as_it_went_in(store: Store, spec: RunS
 
 def test_overlaps_add_only_what_is_new_and_gaps_are_refused(store: Store, spec: RunSpec) -> None:
     facts = facts_for(spec, [row_id(text) for text in texts(10)], author="node")
-    assert runs.next_seq(store, "node") == 0
-    assert runs.ingest(store, []) == 0
-    assert runs.ingest(store, facts[:4]) == 4
-    assert runs.ingest(store, facts[:4]) == 0
-    assert runs.ingest(store, [*facts[2:6], facts[5]]) == 2
-    with pytest.raises(RunError, match="Labels 6 to 7 of node are missing"):
-        runs.ingest(store, facts[8:])
-    with pytest.raises(RunError, match="missing"):
-        runs.ingest(store, [facts[6], facts[8]])
-    assert runs.next_seq(store, "node") == 6  # a refused delivery leaves nothing behind
-    assert runs.ingest(store, facts) == 4
-    assert runs.next_seq(store, "node") == 10
+    assert arrivals.cursors(store) == {}
+    assert ingest(store, []) == 0
+    assert ingest(store, facts[:4]) == 4
+    assert ingest(store, facts[:4]) == 0
+    assert ingest(store, facts[2:6]) == 2
+    with pytest.raises(RunError, match="Entries 6 to 7 of node are missing"):
+        ingest(store, facts[8:])
+    assert arrivals.cursors(store) == {"node": 6}  # a refused delivery leaves nothing behind
+    assert ingest(store, facts) == 4
+    assert arrivals.cursors(store) == {"node": 10}
+    assert [fact[1] for fact in all_facts(store)] == list(range(10))
 
 
 @settings(max_examples=15, deadline=None)
@@ -130,11 +129,11 @@ def test_any_delivery_of_overlapping_pieces_ends_in_the_same_facts(
         for _ in range(data.draw(st.integers(0, 6))):
             piece: list[Fact] = []
             for name, log in logs.items():
-                known = runs.next_seq(store, name)
+                known = arrivals.cursors(store).get(name, 0)
                 piece += log[data.draw(st.integers(0, known)) : data.draw(st.integers(0, len(log)))]
             random.Random(data.draw(st.integers())).shuffle(piece)
-            new += runs.ingest(store, piece)
-        new += sum(runs.ingest(store, log) for log in logs.values())
+            new += ingest(store, piece)
+        new += sum(ingest(store, log) for log in logs.values())
         assert new == 10
         assert [fact[:2] for fact in all_facts(store)] == [(name, seq) for name in "ab" for seq in range(5)]
     finally:
@@ -151,7 +150,7 @@ def test_the_list_of_runs_counts_rows_labeled_in_every_dimension(store: Store) -
     runs.plan(store, two.run_id, limit=5)
     facts = facts_for(two, ids[:4])  # two facts a row
     facts[1] = msgspec.structs.replace(facts[1], kind="error", logprobs=(), error="no answer")
-    runs.ingest(store, facts[:7])  # the fourth row has one answer only
+    ingest(store, facts[:7])  # the fourth row has one answer only
     newest, oldest = runs.list_runs(store)
     assert (newest.id, newest.rows, newest.labeled_rows, newest.failed_rows) == ("two", 5, 2, 1)
     assert (oldest.id, oldest.rows, oldest.labeled_rows, oldest.failed_rows) == (one.run_id, 0, 0, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.seeding import SENTIMENT, add_rows, facts_for, spec_of, task_of
+from tests.seeding import SENTIMENT, add_rows, facts_for, ingest, spec_of, task_of
 from tests.unit.workspace.examples import texts
 from workspace import calibrators, decisions, runs, statistics, unfinished
 from workspace.decisions import DecisionEvent
@@ -21,7 +21,7 @@ def test_the_next_step_leads_from_nothing_to_an_export(store: Store) -> None:
     spec = spec_of(store, task_of(SENTIMENT))
     runs.plan(store, spec.run_id, limit=120)
     assert step(store) == ("continue", "label", "Label the remaining 120 rows.")
-    runs.ingest(store, facts_for(spec, ids[:120]))
+    ingest(store, facts_for(spec, ids[:120]))
     found = statistics.next_step(store)
     assert (found.kind, found.page) == ("review", "review")
     assert found.sentence == "Review 40 uncertain rows, about 3 minutes."
@@ -58,8 +58,8 @@ def test_a_cancelled_run_is_not_to_be_continued(store: Store) -> None:
     ids = add_rows(store, texts(9))
     spec = spec_of(store, task_of(SENTIMENT))
     runs.plan(store, spec.run_id, limit=None)
-    runs.ingest(store, facts_for(spec, ids[:1]))
-    unfinished.set_state(store, spec.run_id, "cancelled")
+    ingest(store, facts_for(spec, ids[:1]))
+    unfinished.wish(store, spec.run_id, "cancelled")
     assert step(store) == ("review", "review", "Review 1 uncertain row, about 1 minute.")
 
 
