@@ -33,6 +33,13 @@ class Batch(msgspec.Struct, frozen=True):
     texts: tuple[str, ...]
 
 
+class Result(msgspec.Struct, frozen=True):
+    """One answer for each text of a batch, in its order."""
+
+    answers: list[Answer]
+    seconds: float  # of work for the whole batch, without loading
+
+
 class Holding(msgspec.Struct, frozen=True):
     """What an executor holds and does at this moment."""
 
@@ -49,8 +56,8 @@ class Executor(Protocol):
         """What it holds and does now; cheap."""
         ...
 
-    async def run(self, batch: Batch, progress: Callable[[], None]) -> list[Answer]:
-        """One answer for each text. `progress` is called in the loop at every sign of life.
+    async def run(self, batch: Batch, progress: Callable[[], None]) -> Result:
+        """Work it off. `progress` is called in the loop at every sign of life.
 
         Raises WorkerDied when the rows may be the reason, ModelError when the model cannot be used at all.
         """
@@ -98,19 +105,21 @@ class LocalExecutor:
         pid = self._worker.pid
         return Holding(1, self._loaded if pid else "", pid, self._doing)
 
-    async def run(self, batch: Batch, progress: Callable[[], None]) -> list[Answer]:
+    async def run(self, batch: Batch, progress: Callable[[], None]) -> Result:
         """See `Executor`."""
         self._closing.clear()
         alive = _Signs(progress)
         if self._loaded != batch.model.digest or not self._worker.pid:
             await self._load(batch, alive)
+        began = time.monotonic()
         try:
-            return await asyncio.to_thread(
+            answers = await asyncio.to_thread(
                 self._worker.score, batch.dimensions[batch.dimension], batch.texts, lambda _: alive.heard()
             )
         except WorkerDied:
             self._loaded = ""
             raise
+        return Result(answers, time.monotonic() - began)
 
     async def close(self) -> None:
         """See `Executor`."""

@@ -226,11 +226,17 @@ def encode(message: Ask | Answer) -> bytes:
 
 def decode_request(body: bytes) -> Ask:
     """A request within its bounds. Raises msgspec.DecodeError for anything else."""
-    request: Ask = _requests.decode(body)
+    try:
+        request: Ask = _requests.decode(body)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
     return request
 
 
 def decode_reply(body: bytes) -> Answer:
     """A reply. Raises msgspec.DecodeError for anything else."""
-    reply: Answer = _replies.decode(body)
+    try:
+        reply: Answer = _replies.decode(body)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from error
     return reply

@@ -31,7 +31,7 @@ Ask = tuple["asyncio.Future[Any]", Callable[[], Any]]
 class Transaction(msgspec.Struct):
     """Writes that reach the disk together."""
 
-    number: int  # of the last one
+    numbers: list[int]
     entries: list[Entry]
     epoch: Epoch | None
 
@@ -39,14 +39,14 @@ class Transaction(msgspec.Struct):
 class Disk:
     """Writes in the order given, then answers questions, and so on. All methods belong to the loop's thread.
 
-    `written` is called with the number of the last write of each transaction and the blocks found in it, once it
+    `written` is called with the numbers of the writes of each transaction and the blocks found in it, once it
     is on the disk. `failed` is called once, for good, when the ledger raises: nothing is written after that.
     """
 
     def __init__(
         self,
         ledger: Ledger,
-        written: Callable[[int, Sequence[BlockFound]], None],
+        written: Callable[[Sequence[int], Sequence[BlockFound]], None],
         failed: Callable[[BaseException], None],
     ) -> None:
         self.ledger = ledger
@@ -77,6 +77,10 @@ class Disk:
                 self._asks.append((future, lambda: work(*args, **kwargs)))
                 self._there.notify()
         return future
+
+    def tell(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """The same for what nobody waits for. Should the ledger fail at it, `failed` says so."""
+        self.ask(work, *args, **kwargs).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     async def close(self) -> None:
         """Do what waits, close the ledger, end the thread."""
@@ -117,18 +121,19 @@ class Disk:
             return None
         entries: list[Entry] = []
         epoch: Epoch | None = None
-        number, size = 0, 0
+        numbers: list[int] = []
+        size = 0
         while self._writes:
             write = self._writes[0]
             size += sum(len(entry.body) for entry in write.entries)
-            if number and (len(entries) + len(write.entries) > SHARED_ENTRIES or size > SHARED_BYTES):
+            if numbers and (len(entries) + len(write.entries) > SHARED_ENTRIES or size > SHARED_BYTES):
                 break
             self._writes.popleft()
-            number = write.number
+            numbers.append(write.number)
             entries += write.entries
             if write.epoch is not None and (epoch is None or write.epoch > epoch):
                 epoch = write.epoch
-        return Transaction(number, entries, epoch)
+        return Transaction(numbers, entries, epoch)
 
     def _report(
         self,
@@ -138,7 +143,7 @@ class Disk:
     ) -> None:
         def report() -> None:
             if transaction is not None:
-                self._written(transaction.number, found)
+                self._written(transaction.numbers, found)
             for future, (answer, error) in done:
                 if future.done():
                     continue

@@ -1,56 +1,43 @@
-"""The engine process: one for each state folder, it labels what runs ask for and answers its clients."""
+"""The engine process: one for each state folder, a member of a cluster that may be this machine alone."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import os
 import platform
 import re
+import secrets
 import signal
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable
 
-from engine.cluster.facts import error_fact, label_fact, new_boot
+import msgspec
+
+from engine.cluster import identity, steady
+from engine.cluster import messages as m
+from engine.cluster.bench import Bench
+from engine.cluster.core import Core
+from engine.cluster.driver import Driver
+from engine.cluster.identity import Identity
+from engine.cluster.joining import Joining, software
 from engine.cluster.ledger import Ledger, LedgerFailed
+from engine.cluster.machines import Machines
+from engine.cluster.mesh import Mesh
+from engine.cluster.options import EngineOptions
+from engine.cluster.own_models import OwnModels
+from engine.cluster.peers import Timers
 from engine.cluster.requests import Desk
 from engine.cluster.runs import Runs
-from engine.cluster.scheduler import Batch
 from engine.cluster.state_folder import StateFolder
 from engine.cluster.transport import Door
-from engine.labeler import Answer, LoadedModel
-from engine.worker_process import WorkerDied, WorkerProcess
-from workspace.errors import ModelError
-from workspace.facts import DimensionSpec, EngineStatus, ModelSpec, RunSpec
+from engine.executor import Executor, LocalExecutor
+from workspace.facts import EngineStatus
 
-T = TypeVar("T")
 log = logging.getLogger("engine")
 
-IDLE_SECONDS = 60.0  # without a running run and without a client
-LOAD_ATTEMPTS = 3  # deaths while loading the same model, then the run is paused
-
-
-class Worker(Protocol):
-    """What the node needs of the process that holds a model; `WorkerProcess` is it."""
-
-    @property
-    def pid(self) -> int: ...
-
-    def start(
-        self,
-        model: ModelSpec,
-        dimensions: Sequence[DimensionSpec],
-        log_path: Path,
-        progress: Callable[[float], None] | None = None,
-    ) -> LoadedModel: ...
-
-    def score(self, dimension: DimensionSpec, rows: Sequence[str]) -> list[Answer]: ...
-
-    def kill(self) -> None: ...
+LOOK_EVERY = 1.0  # seconds between looks at what changes slowly
+GOODBYE = 0.05  # seconds for the last messages to leave, where somebody is there to hear them
 
 
 class Node:
@@ -59,68 +46,107 @@ class Node:
     def __init__(
         self,
         folder: StateFolder,
-        idle_seconds: float = IDLE_SECONDS,
-        make_worker: Callable[[], Worker] = WorkerProcess,
+        options: EngineOptions | None = None,
+        executor: Executor | None = None,
+        timers: Timers | None = None,
     ) -> None:
-        self.name = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node())[:40] or "node"
         self._folder = folder
-        self._idle_seconds = idle_seconds
-        self._worker = make_worker()
-        self._loaded = ""  # digest of the model the worker holds
-        self._loading = False
-        self._load_deaths = 0
-        self._boot = new_boot()
-        self._heard = time.monotonic()
-        self._stop = asyncio.Event()
+        self._options = options or EngineOptions()
+        self._executor = executor or LocalExecutor(folder.worker_log)
+        self._timers = timers or Timers()
+        self._boot = secrets.token_hex(8)
+        self._heard = steady.now()
+        self._stopped = asyncio.Event()
 
     async def run(self) -> int:
-        """Open the ledger, let clients in, work until stopped. Returns the exit status.
+        """Open the ledger, let clients and members in, work until stopped. Returns the exit status.
 
-        The caller holds the folder's lock. Raises EngineError when the ledger cannot be opened.
+        The caller holds the folder's lock. Raises EngineError when the ledger or the keys cannot be used.
         """
-        self._runs = Runs(Ledger(self._folder.ledger, self.name))
+        me, ledger = self._open()
+        mesh = Mesh(me.keys, lambda key: self.driver.is_member(key))
+        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.models = OwnModels(ledger.models(), self._remember_model, lambda to, what: self.driver.send(to, what))
+        self.bench = Bench(
+            lambda: self.driver,
+            self._executor,
+            self.models,
+            lambda: self.machines.name,
+            self._options.idle_seconds,
+        )
+        self.driver = Driver(
+            ledger,
+            mesh,
+            self._make_core,
+            start=self.bench.start,
+            abandon=self.bench.abandon,
+            give_up=self.bench.give_up,
+            other=self._other,
+            changed=self._changed,
+            failed=self._fail,
+        )
+        self.machines = Machines(self.driver, me, self._options, self._name(), ledger)
+        self.joining = Joining(self.driver, me, self.machines)
+        self._describe()
         door = Door()
         try:
-            await self._runs.load()
+            await self.machines.start()
             self._listen_to_signals()
-            desk = Desk(self._runs, self.status, self.stop)
+            runs = Runs(self.driver, self.models)
+            desk = Desk(self.driver, runs, self.machines, self.joining, self.status, self.stop)
+            self._tick()
             self._folder.lay_card(door.address)
-            log.info("engine of %s ready, %d facts", self._runs.ledger.author, self._runs.ledger.next_seq)
+            log.info("engine of %s ready, %d authors known", self.driver.core.author, len(self.driver.core.vector))
             return await self._until_stopped(
-                self._work(), door.guard(), door.serve(functools.partial(self._hear, desk)), self._watch_idle()
+                *(self.bench.work(), door.guard(), door.serve(functools.partial(self._hear, desk))),
+                *(mesh.guard(), mesh.serve(self.driver.hear), mesh.watch(self._up, self._down)),
+                *(self._keep_ticking(), self._keep_looking(), self._broken),
             )
         finally:
             self._folder.take_card()
-            await asyncio.to_thread(self._worker.kill)
+            await self.bench.close()
+            await self.joining.end()
+            await self.models.close()
+            await self.machines.close()
+            await self.driver.close()
             door.close()
-            self._runs.close()
+            mesh.close()
 
     def stop(self) -> None:
-        """Finish the batch under way, then end. A second call does not wait for the batch."""
+        """Finish the claim under way, then end. A second call does not wait for it."""
         # From now on a client that looks for an engine waits for the next one.
         self._folder.take_card()
-        if self._loading or self._stop.is_set():
-            self._worker.kill()
-        self._stop.set()
-        self._runs.changed.set()
+        if self._stopped.is_set() or self._executor.capacity().doing:
+            self._kill = asyncio.ensure_future(self._executor.close())
+        self._stopped.set()
+        self.bench.stop()
 
     def status(self) -> EngineStatus:
         """This engine at this moment."""
-        ledger = self._runs.ledger
+        core, now = self.driver.core, steady.now()
+        self._remark()
         return EngineStatus(
             pid=os.getpid(),
-            node=self.name,
-            author=ledger.author,
-            next_seq=ledger.next_seq,
-            worker_pid=self._worker.pid,
-            runs=self._runs.scheduler.progress(),
+            node=self.machines.name,
+            author=core.author,
+            vector=core.vector,
+            worker_pid=self._executor.capacity().pid,
+            runs=core.progress(now),
+            cluster=self.machines.picture(now, self.joining.pairing),
         )
 
     # the process
 
+    def _open(self) -> tuple[Identity, Ledger]:
+        me = identity.load(self._folder.path)
+        return me, Ledger(self._folder.ledger, me.id)
+
+    def _make_core(self, ledger: Ledger) -> Core:
+        return Core(ledger.author, self._boot, ledger.cluster, steady.now(), self._options.mode, self._timers)
+
     async def _until_stopped(self, work: Awaitable[None], *others: Awaitable[None]) -> int:
         """Run everything until `work` ends. Anything else that ends is a failure: nothing may go on without it."""
-        worker = asyncio.ensure_future(work)
+        worker = asyncio.ensure_future(self._work(work))
         tasks = [worker, *(asyncio.ensure_future(other) for other in others)]
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -135,17 +161,16 @@ class Node:
                 return 1
         return 0 if worker in ended else 1
 
-    async def _hear(self, desk: Desk, body: bytes) -> bytes | None:
-        self._heard = time.monotonic()
-        return await desk.answer(body, stopping=self._stop.is_set())
+    async def _work(self, work: Awaitable[None]) -> None:
+        """Work until stopped; then see to it that what was done is safe, and say goodbye."""
+        await work
+        await self.driver.settled()
+        if self.driver.stop():
+            await asyncio.sleep(GOODBYE)
 
-    async def _watch_idle(self) -> None:
-        while True:
-            await asyncio.sleep(min(1.0, self._idle_seconds / 4))
-            quiet = time.monotonic() - self._heard
-            if quiet > self._idle_seconds and not self._runs.scheduler.running() and not self._stop.is_set():
-                log.info("nothing to do for %.0f s", quiet)
-                self.stop()
+    async def _hear(self, desk: Desk, body: bytes) -> bytes | None:
+        self._heard = steady.now()
+        return await desk.answer(body, stopping=self._stopped.is_set())
 
     def _listen_to_signals(self) -> None:
         # Ctrl-C in the terminal of a studio is the studio's to handle.
@@ -156,118 +181,97 @@ class Node:
         except NotImplementedError:  # Windows
             signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(self.stop))
 
-    # the work
+    def _fail(self, error: BaseException) -> None:
+        if not self._broken.done():
+            self._broken.set_exception(error)
 
-    async def _work(self) -> None:
-        while not self._stop.is_set():
-            # Before looking, so that what changes while looking is not missed.
-            self._runs.changed.clear()
-            await self._runs.close_finished()
-            batch = self._runs.scheduler.next()
-            if batch is not None:
-                await self._do(batch)
-                continue
-            try:
-                await asyncio.wait_for(self._runs.changed.wait(), self._idle_seconds)
-            except TimeoutError:
-                if self._loaded and not self._runs.scheduler.running():
-                    log.info("no work: the model is put away")
-                    self._loaded = ""
-                    await asyncio.to_thread(self._worker.kill)
+    # what happens by itself
 
-    async def _do(self, batch: Batch) -> None:
-        scheduler = self._runs.scheduler
-        spec, dimension = self._runs.spec(batch.run_id), self._runs.dimension(batch)
-        try:
-            if not await self._load(spec):
-                scheduler.withdrawn(batch)
-                return
-            began = time.monotonic()
-            rows = await self._runs.texts(batch)
-            log.info(
-                "batch %s.%d: %d rows of run %.8s, dimension %d, failures %d",
-                *(self._boot, batch.number, len(rows), batch.run_id, batch.dimension, batch.failures),
-            )
-            answers = await asyncio.to_thread(self._worker.score, dimension, [text for _, text in rows])
-        except WorkerDied as death:
-            self._loaded = ""
-            log.warning("batch %s.%d: %s", self._boot, batch.number, death.title)
-            await self._failed(batch, spec, dimension)
-        except ModelError as error:
-            scheduler.withdrawn(batch)
-            await self._pause(spec.run_id, str(error))
-        else:
-            claim = f"{self._boot}.{batch.number}"
-            facts = [
-                label_fact(spec, dimension, row_id, answer, self.name, claim)
-                for (row_id, _), answer in zip(rows, answers, strict=True)
-            ]
-            written = await self._runs.append(batch, facts)
-            log.info("batch %s: %d facts durable", claim, written)
-            failed = [at for at, fact in zip(batch.positions, facts, strict=True) if fact.kind == "error"]
-            scheduler.answered(batch, failed, time.monotonic() - began)
+    async def _keep_ticking(self) -> None:
+        while True:
+            await asyncio.sleep(self._timers.tick)
+            self._tick()
 
-    async def _failed(self, batch: Batch, spec: RunSpec, dimension: DimensionSpec) -> None:
-        scheduler = self._runs.scheduler
-        if self._stop.is_set():
-            scheduler.withdrawn(batch)
-            return
-        scheduler.remark(spec.run_id, "The model process ended; it is started again.")
-        if not scheduler.failed(batch):
-            return
-        ((row_id, _),) = await self._runs.texts(batch)
-        claim = f"{self._boot}.{batch.number}"
-        reason = f"The model process ended {batch.failures + 1} times while labeling this row."
-        await self._runs.append(batch, [error_fact(spec, dimension, row_id, reason, self.name, claim)])
-        log.warning("batch %s: given up", claim)
-        if scheduler.given_up(batch):
-            await self._pause(
-                spec.run_id, f"The model process ended on one row after the other. See {self._folder.worker_log}."
-            )
+    def _tick(self) -> None:
+        self.driver.tick()
 
-    async def _load(self, spec: RunSpec) -> bool:
-        """Whether the worker holds the run's model now; if not, the run is paused or it is worth another try."""
-        if self._loaded == spec.model.digest and self._worker.pid:
-            return True
-        scheduler, loop = self._runs.scheduler, asyncio.get_running_loop()
-        began = time.monotonic()
+    async def _keep_looking(self) -> None:
+        """What changes slowly: this machine itself, models, addresses; and whether anybody needs this engine."""
+        while True:
+            self.models.measure()
+            core = self.driver.core
+            wanted = [run.spec.model for run in core.plan.working() if run.spec is not None]
+            self.models.tick(wanted, self.machines.within_reach())
+            await self.machines.look(self.joining.pairing)
+            self._describe()
+            self._end_if_idle()
+            await asyncio.sleep(min(LOOK_EVERY, self._options.idle_seconds / 4))
 
-        def loading(share: float) -> None:
-            loop.call_soon_threadsafe(self._remark_loading, spec, share)
+    def _end_if_idle(self) -> None:
+        quiet = steady.now() - self._heard
+        needed = self._options.stay or any(self.driver.core.plan.working())
+        if quiet > self._options.idle_seconds and not needed and not self._stopped.is_set():
+            log.info("nothing to do for %.0f s", quiet)
+            self.stop()
 
-        self._loaded, self._loading = "", True
-        scheduler.remark(spec.run_id, f"Loading {spec.model.name}")
-        try:
-            await asyncio.to_thread(
-                self._worker.start, spec.model, spec.dimensions, self._folder.worker_log, loading
-            )
-        except WorkerDied as death:
-            self._load_deaths += 1
-            log.warning("loading %s: %s", spec.model.name, death.title)
-            if self._stop.is_set():
-                return False
-            if self._load_deaths >= LOAD_ATTEMPTS:
-                self._load_deaths = 0
-                note = f"{spec.model.name} could not be loaded: its process ended {LOAD_ATTEMPTS} times. "
-                await self._pause(spec.run_id, f"{note}Is there enough memory? See {self._folder.worker_log}.")
-            else:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), 0.5 * self._load_deaths)
-            return False
-        finally:
-            self._loading = False
-        self._load_deaths = 0
-        self._loaded = spec.model.digest
-        scheduler.remark(spec.run_id, "")
-        log.info("%s loaded in %.1f s", spec.model.name, time.monotonic() - began)
-        return True
+    def _changed(self) -> None:
+        if self.driver.core is not self._described:
+            self._describe()
+        self.machines.changed()
 
-    def _remark_loading(self, spec: RunSpec, share: float) -> None:
-        if self._loading:
-            self._runs.scheduler.remark(spec.run_id, f"Loading {spec.model.name} ({share:.0%})")
+    def _other(self, sender: str, message: m.AnyMessage, address: str) -> None:
+        if isinstance(message, m.Hello):
+            self.machines.greeted(sender, message, address)
+        elif not isinstance(message, m.Audit):
+            self.models.hear(sender, message)
 
-    async def _pause(self, run_id: str, note: str) -> None:
-        # The note is for the person's eyes only: a model's words about a row do not belong in a log.
-        log.warning("run %.8s paused", run_id)
-        if self._runs.scheduler.state(run_id) == "running":
-            await self._runs.set_state(run_id, "paused", note)
+    def _up(self, key: str) -> None:
+        self.driver.up(key)
+        self.machines.up(identity.member_id(key), self.driver.mesh.linked(key))
+
+    def _down(self, key: str) -> None:
+        self.driver.down(key)
+        self.models.gone(identity.member_id(key))
+
+    # what this machine says of itself
+
+    def _name(self) -> str:
+        name = self._options.name.strip() or platform.node().split(".")[0]
+        return re.sub(r"\s+", " ", name)[:80] or "node"
+
+    def _describe(self) -> None:
+        self._remark()
+        self._described = self.driver.core
+        self._described.describe(self._card())
+
+    def _card(self) -> m.Card:
+        holding, size = self._executor.capacity(), self.models.size
+        card = size.card(
+            self._boot,
+            mode=self._options.mode,
+            software=software(),
+            models=self.models.here(),
+            loaded=holding.loaded,
+            refused=self.models.refusals(),
+            rows_per_s=self._rows_per_s(),
+            doing=self._doing(),
+            port=self.machines.port,
+            working=not self._stopped.is_set(),
+        )
+        return msgspec.structs.replace(card, batch=self._options.batch)
+
+    def _rows_per_s(self) -> float:
+        return 0.0
+
+    def _doing(self) -> str:
+        return self._executor.capacity().doing or next(iter(self.models.doing().values()), "")
+
+    def _remark(self) -> None:
+        remarks, doing = self.bench.remarks(), self.models.doing()
+        for run in self.driver.core.plan.runs.values():
+            run.remark = remarks.get(run.run_id) or (doing.get(run.spec.model.digest, "") if run.spec else "")
+
+    def _remember_model(self, digest: str, path: str) -> None:
+        disk = self.driver.disk
+        disk.ask(disk.ledger.remember_model, digest, path)
+        self._describe()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from engine.cluster import addresses
 from engine.cluster.entries import BLOCK_ROWS
 from engine.cluster.messages import Mode
+from workspace.errors import EngineError
 
 IDLE_SECONDS = 60.0  # without work and without a client
 
@@ -93,27 +96,26 @@ def parse(arguments: list[str] | None = None) -> tuple[Path, EngineOptions]:
 
 
 def host_port(text: str) -> tuple[str, int]:
-    """The parts of host:port; an IPv6 address stands in brackets. Raises ValueError."""
-    host, colon, port = text.strip().rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError(f"{text} is not host:port; an IPv6 address stands in [brackets]")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise ValueError(f"{text} is not host:port")
-    return host, int(port)
+    """Where to listen: host and port of host:port. A port of 0 is any free one. Raises EngineError."""
+    free = text.endswith(":0")
+    place = addresses.parse(f"{text[:-2]}:1" if free else text)
+    return place.host, 0 if free else place.port
 
 
 def _host_port(text: str) -> str:
-    try:
-        host_port(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return text
+    return _said(host_port, text) if text else text
 
 
 def _peers(text: str) -> tuple[str, ...]:
-    return tuple(_host_port(peer.strip()) for peer in text.split(",") if peer.strip())
+    return tuple(_said(addresses.parse, peer.strip()) for peer in text.split(",") if peer.strip())
+
+
+def _said(parse: Callable[[str], object], text: str) -> str:
+    try:
+        parse(text)
+    except EngineError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _batch(text: str) -> int:

@@ -8,7 +8,10 @@ from collections.abc import Callable
 import msgspec
 
 from engine.cluster import client_messages as messages
+from engine.cluster.driver import Driver
+from engine.cluster.joining import Joining
 from engine.cluster.ledger import LedgerFailed
+from engine.cluster.machines import Machines
 from engine.cluster.runs import Runs
 from workspace.errors import WinnowError
 from workspace.facts import EngineStatus
@@ -19,8 +22,19 @@ log = logging.getLogger("engine")
 class Desk:
     """Answers requests one after the other. A failure of the ledger ends the engine; all else is a reply."""
 
-    def __init__(self, runs: Runs, status: Callable[[], EngineStatus], stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        runs: Runs,
+        machines: Machines,
+        joining: Joining,
+        status: Callable[[], EngineStatus],
+        stop: Callable[[], None],
+    ) -> None:
+        self._driver = driver
         self._runs = runs
+        self._machines = machines
+        self._joining = joining
         self._status = status
         self._stop = stop
 
@@ -40,28 +54,53 @@ class Desk:
             return messages.encode(messages.Refused(request.id, error.title, error.advice))
 
     async def _do(self, request: messages.Ask, stopping: bool) -> messages.Answer:
-        runs = self._runs
-        if isinstance(request, messages.Status):
-            return messages.Standing(request.id, self._status())
-        if isinstance(request, messages.ReadFacts):
-            ledger = runs.ledger
-            bodies = await runs.on_ledger(ledger.facts, request.after, request.limit, messages.PAGE_BYTES)
-            return messages.Facts(request.id, tuple(msgspec.Raw(body) for body in bodies))
-        if isinstance(request, messages.Shutdown):
-            if not stopping:
-                log.info("asked to stop")
-                self._stop()
-            return messages.Stopping(request.id)
+        match request:
+            case messages.Status():
+                return messages.Standing(request.id, self._status())
+            case messages.ReadEntries():
+                disk, author, first = self._driver.disk, request.author, request.first
+                read = disk.ask(disk.ledger.read, author, first, messages.PAGE_BYTES, request.limit)
+                return messages.Entries(request.id, tuple(await read))
+            case messages.Shutdown():
+                if not stopping:
+                    log.info("asked to stop")
+                    self._stop()
+                return messages.Stopping(request.id)
         if stopping:
             return messages.Refused(request.id, "The engine is stopping.", "Nothing is lost; ask the next one.")
-        if isinstance(request, messages.OpenRun):
-            planned = await runs.open(request.spec)
-        elif isinstance(request, messages.AddRows):
-            planned = await runs.add_rows(request.run_id, request.rows)
-        elif isinstance(request, messages.Commit):
-            planned = await runs.set_state(request.run_id, "running")
-            log.info("run %.8s goes on with %d rows", request.run_id, planned)
-        else:
-            planned = await runs.set_state(request.run_id, request.state)
-            log.info("run %.8s is %s", request.run_id, request.state)
-        return messages.Planned(request.id, planned)
+        return await self._change(request)
+
+    async def _change(self, request: messages.Ask) -> messages.Answer:
+        number, runs = request.id, self._runs
+        match request:
+            case messages.OpenRun():
+                return messages.Planned(number, await runs.open(request.spec, request.task))
+            case messages.AddRows():
+                return messages.Planned(number, await runs.add_rows(request.run_id, request.rows))
+            case messages.Commit():
+                planned = await runs.set_state(request.run_id, "running")
+                log.info("run %.8s goes on with %d rows", request.run_id, planned)
+                return messages.Planned(number, planned)
+            case messages.SetState():
+                planned = await runs.set_state(request.run_id, request.state)
+                log.info("run %.8s is %s", request.run_id, request.state)
+                return messages.Planned(number, planned)
+            case messages.Decide():
+                return messages.Written(number, await runs.decide(request.decisions))
+            case messages.Seal():
+                return messages.SealedAt(number, await runs.seal(request.run_id))
+            case messages.OpenPairing():
+                return messages.Open(number, await self._joining.open())
+            case messages.ClosePairing():
+                await self._joining.close()
+            case messages.Pair():
+                return messages.Pairs(number, self._joining.pair(request.address, request.code))
+            case messages.SetMember():
+                await self._machines.set_member(request.member, request.name, request.paused)
+            case messages.Revoke():
+                await self._machines.revoke(request.member)
+            case messages.AddAddress():
+                await self._machines.add_address(request.address)
+            case messages.LookAround():
+                self._machines.look_around()
+        return messages.Done(number)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from engine.labeler import Answer, LoadedModel
+from engine.labeler import Answer, LoadedModel, Progress
 from engine.worker_process import WorkerDied
 from tests.seeding import fact_of
 from workspace.errors import ModelError
@@ -26,8 +26,13 @@ def spec(*names: str, prompt: str = "p", model: ModelSpec = MODEL) -> RunSpec:
     return RunSpec(run_id("task", prompt, model.digest), "task", "moods", prompt, model, dimensions)
 
 
-def rows(count: int, start: int = 0) -> list[tuple[str, str]]:
-    return [(row_id(text), text) for text in (f"text number {i}" for i in range(start, start + count))]
+def rows(count: int, start: int = 0) -> list[tuple[str, str, str]]:
+    return [of(f"text number {i}") for i in range(start, start + count)]
+
+
+def of(text: str) -> tuple[str, str, str]:
+    """A text as a row."""
+    return row_id(text), text, "general"
 
 
 def fact(run: RunSpec, row: str, name: str = "mood", kind: str = "label") -> Fact:
@@ -78,7 +83,9 @@ class RuleWorker:
         self.killed.clear()
         return LoadedModel(model.name, "rule", 100, 50, 1, (), 0.0)
 
-    def score(self, dimension: DimensionSpec, rows: Sequence[str]) -> list[Answer]:
+    def score(
+        self, dimension: DimensionSpec, rows: Sequence[str], progress: Progress | None = None
+    ) -> list[Answer]:
         self.asked.append((dimension.name, len(rows)))
         self.busy.set()
         while not self.hold.wait(0.01):

@@ -12,11 +12,15 @@ import msgspec
 import pytest
 
 from engine.client import Engine
+from engine.cluster.claims import GIVE_UP_ROWS, PREFETCH
+from engine.cluster.entries import Labeled, decode
+from engine.cluster.facts import expand
 from engine.cluster.node import Node
-from engine.cluster.scheduler import GIVE_UP_ROWS
+from engine.cluster.options import EngineOptions
 from engine.cluster.state_folder import StateFolder
+from engine.executor import LocalExecutor
 from tests.unit.cluster import examples
-from tests.unit.cluster.examples import RuleWorker, rows, spec
+from tests.unit.cluster.examples import RuleWorker, of, rows, spec
 from tests.waiting import wait_for
 from workspace.errors import EngineError
 from workspace.facts import Fact, RunProgress
@@ -36,9 +40,9 @@ def play(state_dir: Path, worker: RuleWorker, script: Script, idle_seconds: floa
     """Run a node in this thread while `script` speaks to it from another one; returns the node's exit status."""
     folder = StateFolder(state_dir)
     folder.make()
-    node = Node(folder, idle_seconds, lambda: worker)
+    options = EngineOptions(idle_seconds=idle_seconds, find="none")
 
-    def act() -> None:
+    def act(node: Node) -> None:
         wait_for(lambda: folder.card() is not None, "the node's card")
         with Engine.ensure(state_dir, start=False) as engine:
             try:
@@ -49,7 +53,8 @@ def play(state_dir: Path, worker: RuleWorker, script: Script, idle_seconds: floa
                     engine.shutdown(wait=False)
 
     async def both() -> int:
-        acting = asyncio.create_task(asyncio.to_thread(act))
+        node = Node(folder, options, LocalExecutor(folder.worker_log, lambda: worker))
+        acting = asyncio.create_task(asyncio.to_thread(act, node))
         status = await node.run()
         await acting
         return status
@@ -68,9 +73,18 @@ def until(engine: Engine, state: str, run_id: str = "") -> RunProgress:
 
 
 def all_facts(engine: Engine) -> list[Fact]:
+    """Facts of every author this engine holds, as a studio reads them."""
     facts: list[Fact] = []
-    while page := engine.facts(len(facts), 100):
-        facts += page
+    for author, end in sorted(engine.status().vector.items()):
+        here = 0
+        while here < end and (page := engine.entries(author, here, 100)):
+            assert page[0].seq == here
+            for entry in page:
+                body = decode(entry.body)
+                if isinstance(body, Labeled):
+                    facts += expand(author, entry.seq, body)
+            here = page[-1].end
+        assert here == end
     return facts
 
 
@@ -82,8 +96,8 @@ def test_every_row_gets_one_fact_per_dimension(tmp_path: Path) -> None:
         done = until(engine, "done")
         assert (done.rows, done.done, done.failed, done.note) == (700, 700, 0, "")
         facts = all_facts(engine)
-        assert [fact.seq for fact in facts] == list(range(1400))
-        expected = {(row, name) for row, _ in rows(700) for name in ("mood", "short")}
+        assert len({(fact.author, fact.seq) for fact in facts}) == len(facts) == 1400
+        expected = {(row, name) for row, _, _ in rows(700) for name in ("mood", "short")}
         assert {(fact.row_id, fact.dimension) for fact in facts} == expected
         assert {fact.author for fact in facts} == {engine.status().author}
         assert {fact.label for fact in facts} == {"good", "bad"}
@@ -101,7 +115,7 @@ def test_every_row_gets_one_fact_per_dimension(tmp_path: Path) -> None:
 
 def test_a_row_that_kills_the_worker_ends_as_an_error(tmp_path: Path) -> None:
     worker = RuleWorker()
-    texts = [*rows(40), (row_id("deadly"), "deadly"), (row_id("wrong"), "wrong"), *rows(40, start=40)]
+    texts = [*rows(40), of("deadly"), of("wrong"), *rows(40, start=40)]
 
     def script(engine: Engine, node: Node) -> None:
         engine.open_run(spec(), texts)
@@ -117,10 +131,11 @@ def test_a_row_that_kills_the_worker_ends_as_an_error(tmp_path: Path) -> None:
 
 def test_a_worker_that_never_survives_pauses_the_run(tmp_path: Path) -> None:
     def script(engine: Engine, node: Node) -> None:
-        engine.open_run(spec(), [(row_id(f"deadly {i}"), f"deadly {i}") for i in range(40)])
+        engine.open_run(spec(), [of(f"deadly {i}") for i in range(40)])
         paused = until(engine, "paused")
         assert "one row after the other" in paused.note
-        assert paused.failed == GIVE_UP_ROWS
+        wait_for(lambda: progress(engine).failed >= GIVE_UP_ROWS, "the errors of the rows given up")
+        assert progress(engine).failed <= GIVE_UP_ROWS + PREFETCH  # what was under way when it was enough
 
     assert play(tmp_path, RuleWorker(), script) == 0
 
@@ -175,7 +190,7 @@ def test_the_next_engine_goes_on_by_itself(tmp_path: Path) -> None:
     paused, finished = spec(prompt="paused"), spec(prompt="finished")
 
     def script(engine: Engine, node: Node) -> None:
-        engine.open_run(finished, [*rows(10), (row_id("wrong"), "wrong")])
+        engine.open_run(finished, [*rows(10), of("wrong")])
         until(engine, "done", finished.run_id)
         worker.hold.clear()
         worker.busy.clear()
@@ -193,7 +208,8 @@ def test_the_next_engine_goes_on_by_itself(tmp_path: Path) -> None:
         assert until(engine, "done", spec().run_id).done == 100
         assert progress(engine, paused.run_id).state == "paused"
         facts = all_facts(engine)
-        assert [fact.seq for fact in facts] == list(range(111))
+        assert len({(fact.row_id, fact.run_id) for fact in facts}) == len(facts) == 111
+        assert len({fact.author for fact in facts}) == 1
 
     assert play(tmp_path, worker, script) == 0
     assert play(tmp_path, second, again) == 0
@@ -240,7 +256,7 @@ def test_a_ledger_that_cannot_write_ends_the_engine(tmp_path: Path) -> None:
         worker.hold.clear()
         engine.open_run(spec(), rows(1000))
         assert worker.busy.wait(30)
-        node._runs.ledger._con.execute("pragma max_page_count = 1")
+        node.driver.disk.ledger._con.execute("pragma max_page_count = 1")
         worker.hold.set()
         wait_for(lambda: StateFolder(tmp_path).card() is None, "the node to give up")
 
@@ -265,7 +281,7 @@ def test_requests_that_make_no_sense_are_refused_in_words(tmp_path: Path) -> Non
         moved = msgspec.structs.replace(spec(), model=msgspec.structs.replace(examples.MODEL, path="moved.gguf"))
         assert engine.open_run(moved, rows(3)) == 3
         with pytest.raises(EngineError, match="not valid text"):
-            engine.open_run(spec(), [("row", "half a \ud83d pair")])
+            engine.open_run(spec(), [("row", "half a \ud83d pair", "")])
 
     assert play(tmp_path, RuleWorker(), script) == 0
 
@@ -274,14 +290,14 @@ def test_texts_of_any_content_and_size_arrive_whole(tmp_path: Path) -> None:
     seen: list[str] = []
 
     class Listening(RuleWorker):
-        def score(self, dimension, rows):  # type: ignore[no-untyped-def]
+        def score(self, dimension, rows, progress=None):  # type: ignore[no-untyped-def]
             seen.extend(rows)
-            return super().score(dimension, rows)
+            return super().score(dimension, rows, progress)
 
     texts = ["", "\x00 nul", "ü" * 600_000, "x" * 3_000_000, "🌾" * 300_000, "a\r\nb", *["y" * 50_000] * 1]
 
     def script(engine: Engine, node: Node) -> None:
-        engine.open_run(spec(), [(row_id(text), text) for text in texts])
+        engine.open_run(spec(), [of(text) for text in texts])
         until(engine, "done")
 
     assert play(tmp_path, Listening(), script) == 0
