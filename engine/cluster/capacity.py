@@ -59,6 +59,7 @@ class Capacity(msgspec.Struct, frozen=True):
         doing: str = "",
         port: int = 0,
         working: bool = True,
+        batch: int = 0,
     ) -> Card:
         """What this machine says of itself to the others, within the bounds of the message."""
         return Card(
@@ -76,6 +77,7 @@ class Capacity(msgspec.Struct, frozen=True):
             doing=doing[:2000],
             port=port,
             working=working,
+            batch=batch,
         )
 
 

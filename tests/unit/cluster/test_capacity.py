@@ -125,8 +125,8 @@ def test_a_card_always_fits_its_message() -> None:
 
 def test_a_card_says_what_it_was_told() -> None:
     machine = Capacity(8, 16 * GB, 4 * GB, "GPU")
-    card = machine.card("b", mode="client", loaded="d", rows_per_s=3.5, port=5, working=False)
-    assert card == Card("b", "client", "", 8, 16 * GB, 4 * GB, "GPU", (), "d", (), 3.5, "", 5, False)
+    card = machine.card("b", mode="client", loaded="d", rows_per_s=3.5, port=5, working=False, batch=9)
+    assert card == Card("b", "client", "", 8, 16 * GB, 4 * GB, "GPU", (), "d", (), 3.5, "", 5, False, 9)
 
 
 @pytest.mark.parametrize(
