@@ -104,19 +104,21 @@ class FitnessBook:
             self._names.append(member)
         number = self._names.index(member) + 1
         given = _recall(self._blocks, (question, *body.block), _Given, MAX_BLOCKS)
-        failed = set(body.failed)
+        by, labels, failed = given.by, given.labels, set(body.failed)
+        found: dict[int, list[bool]] = {}  # by the machine that was first: same or not
         for place, answer in zip(body.at, body.answers, strict=True):
             chances = answer.logprobs
-            if place in failed or not chances:
+            if not chances or place in failed:
                 continue
             label = chances.index(max(chances))
-            first = given.by[place]
+            first = by[place]
             if not first:
-                given.by[place], given.labels[place] = number, label
+                by[place], labels[place] = number, label
             elif first != number:
-                same = given.labels[place] == label
-                for who in (member, self._names[first - 1]):
-                    self._record(who, model).add(same)
+                found.setdefault(first, []).append(labels[place] == label)
+        for first, same in found.items():
+            for who in (member, self._names[first - 1]):
+                self._record(who, model).add(sum(same), len(same))
 
     def _record(self, member: str, model: str) -> _Record:
         return _recall(self._records, (member, model), _Record, MAX_RECORDS)
@@ -137,11 +139,11 @@ class _Record:
         self.same = 0.0
         self.compared = 0.0
 
-    def add(self, same: bool) -> None:
+    def add(self, same: int, compared: int) -> None:
         if self.compared >= RECENT:
             self.same, self.compared = self.same / 2, self.compared / 2
         self.same += same
-        self.compared += 1
+        self.compared += compared
 
 
 class _Work:
