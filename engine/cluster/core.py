@@ -197,7 +197,7 @@ class Core:
         entries = [pair for pairs, _ in done for pair in pairs]
         plain = tuple(entry for entry, _ in entries)
         blocks, members = {block.block: block for block in found}, self.membership.version
-        effects = self.replication.on_disk(plain)
+        effects: list[AnyEffect] = []
         for entry, body in entries:
             if isinstance(body, log.RowsPlanned):
                 name = (entry.author, entry.seq)
@@ -207,7 +207,8 @@ class Core:
                 self._apply(entry, body, now)
         if self.membership.version != members:
             effects += self._members_changed()
-        effects += self.replication.push(plain, now)
+        effects += self.replication.on_disk(plain)
+        effects += self.replication.push(plain, now) + self.replication.ask_on(now)
         for _, epoch in done:
             if epoch is not None and self.election.written(epoch, now):
                 effects += self._won(now)

@@ -32,6 +32,7 @@ class Replication:
         self._peers = peers
         self._asked: dict[str, tuple[str, float]] = {}  # author: whom, when
         self._advanced: dict[str, float] = {}  # author: when facts came last
+        self._ahead: dict[str, str] = {}  # author: who has more of it
 
     def own(self, body: AnyBody) -> Entry:
         """An entry of this machine's own log."""
@@ -45,27 +46,43 @@ class Replication:
         author = message.author
         have = self.received.get(author, 0)
         found: list[Accepted] = []
-        seq, size = message.first, 0
+        seq, size, gap, full, more = message.first, 0, message.first > have, False, message.more
         for count, raw in message.entries:
             if seq > have or (seq < have < seq + count):
                 break
             if seq == have:
-                if self.in_flight + size + len(raw) > IN_FLIGHT_BYTES and (found or self.in_flight):
-                    return self._take(author, found, size, now), []  # a slow disk: asked for again later
                 body = self._decode(count, raw)
                 if body is None:
-                    return self._take(author, found, size, now), []
+                    more = False  # asking again would bring the same
+                    break
+                if self.in_flight + size + len(raw) > IN_FLIGHT_BYTES and (found or self.in_flight):
+                    full = True  # the disk is slower than the sender
+                    break
                 found.append((Entry(author, seq, count, raw), body))
                 size += len(raw)
                 have += count
             seq += count
-        accepted = self._take(author, found, size, now)
-        gap = message.first > have
-        if not accepted and not gap:
+        if not found and not gap and not full:
             return [], []  # a double: whoever asked on asks already
+        if found:
+            self.received[author] = have
+            self.in_flight += size
+            self._advanced[author] = now
         if self._asked.get(author, ("", 0.0))[0] == sender:
             del self._asked[author]
-        return accepted, self._ask(sender, author, now) if message.more or gap else []
+        if more or gap or full:
+            self._ahead[author] = sender
+        return found, self.ask_on(now)
+
+    def ask_on(self, now: float) -> list[AnyEffect]:
+        """Ask for what is known to be there, as far as there is room for it."""
+        effects: list[AnyEffect] = []
+        for author, sender in list(self._ahead.items()):
+            if self.in_flight <= IN_FLIGHT_BYTES / 2:
+                del self._ahead[author]
+                if sender in self._peers.all:
+                    effects += self._ask(sender, author, now)
+        return effects
 
     def on_disk(self, entries: tuple[Entry, ...]) -> list[AnyEffect]:
         """Entries are on disk: tell their authors."""
@@ -122,13 +139,6 @@ class Replication:
             return []
         self._asked[author] = (sender, now)
         return [Send(sender, Need(author, self.received.get(author, 0)))]
-
-    def _take(self, author: str, found: list[Accepted], size: int, now: float) -> list[Accepted]:
-        if found:
-            self.received[author] = found[-1][0].end
-            self.in_flight += size
-            self._advanced[author] = now
-        return found
 
     def _decode(self, count: int, raw: bytes) -> AnyBody | None:
         try:
