@@ -34,11 +34,11 @@ class Election:
 
     @property
     def leader(self) -> str:
-        """Member id, empty while there is none."""
+        """Member id, empty while there is none; a machine that was removed leads nobody."""
         if self.leading:
             return self._peers.me
         leader = member_of(self.epoch.author)
-        return "" if leader == self._peers.me else leader
+        return leader if leader in self._peers.all else ""
 
     def see(self, epoch: Epoch, sender: str, now: float) -> tuple[bool, bool]:
         """Note the epoch of a message. Returns whether it is a new leadership, and whether its number must be
