@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
+import traceback
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -15,16 +17,16 @@ from engine.cluster.entries import Entry, MemberSet, Vector, count_of, encode
 from engine.cluster.messages import AnyMessage
 from engine.cluster.peers import Timers
 from engine.cluster.testing.clock import Queue
-from engine.cluster.testing.faults import Faults, Profile
+from engine.cluster.testing.faults import Faults
 from engine.cluster.testing.invariants import check, settled
 from engine.cluster.testing.machine import Machine
 from engine.cluster.testing.network import CALM, Network
-from engine.cluster.testing.people import People
+from engine.cluster.testing.people import CLUSTER, People
+from engine.cluster.testing.profiles import Profile
 from engine.cluster.testing.watch import Watch
 from engine.cluster.testing.worker import Talent
 from engine.cluster.winners import RowKey, Winner, Winners, winners
 
-CLUSTER = f"{0:032x}"  # id of the cluster the history is about
 LONGEST_END = 240.0  # seconds after everything is healed within which everything must be done
 LOOK_EVERY = 1.0  # seconds between looks at whether it is
 
@@ -148,10 +150,15 @@ class World:
         self.faults.plan()
         self._settled_at = self.profile.horizon
         self.queue.after(LOOK_EVERY, self._look)
-        self.queue.run(self.profile.horizon)
-        self.heal()
-        self.queue.run(self.profile.horizon + LONGEST_END, self._is_over)
-        violations = [*self.watch.violations, *check(self)]
+        try:
+            self.queue.run(self.profile.horizon)
+            self.heal()
+            self.queue.run(self.profile.horizon + LONGEST_END, self._is_over)
+            violations = [*self.watch.violations, *check(self)]
+        except Exception as error:  # noqa: BLE001 - whatever the core raises, the history has failed
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            raised = f"I0 {type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+            violations = [*self.watch.violations, raised]
         return Outcome(
             seed=self.seed,
             machines=len(self.machines),
@@ -208,9 +215,7 @@ class World:
             seconds=profile.pace * chance.choice([0.5, 1.0, 1.0, 2.0]) if profile.uneven else profile.pace,
             load=profile.load * chance.random(),
             models=frozenset(
-                digest
-                for digest in profile.models
-                if number == 0 or not profile.lacking or chance.random() < 0.7
+                digest for digest in profile.models if number == 0 or not profile.lacking or chance.random() < 0.7
             ),
             small=profile.small > chance.random(),
             errors=profile.errors,
@@ -228,8 +233,6 @@ class World:
     def _found(self, machines: list[Machine]) -> None:
         """Those that are there from the beginning know each other."""
         bodies = [MemberSet(machine.member(rank), rank + 1) for rank, machine in enumerate(machines)]
-        entries = [
-            Entry(machines[0].author, seq, count_of(body), encode(body)) for seq, body in enumerate(bodies)
-        ]
+        entries = [Entry(machines[0].author, seq, count_of(body), encode(body)) for seq, body in enumerate(bodies)]
         for machine in machines:
             machine.disk.write(entries, None)

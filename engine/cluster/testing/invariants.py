@@ -1,4 +1,4 @@
-"""What must hold when everything has been healed: I1 to I3, I8, I10, I12. What must hold all the time is in `watch`."""
+"""What must hold when everything has been healed: I1 to I3, I8 to I10, I12. What must hold all the time is in `watch`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ def settled(world: World) -> bool:
     first = machines[0].disk.ends
     return (
         all(machine.disk.ends == first for machine in machines)
+        and sum(machine.core.is_leader for machine in machines) == 1
+        and len({machine.core.epoch for machine in machines}) == 1
         and not any(any(machine.core.plan.working()) for machine in machines)
         and not any(machine.busy for machine in machines)
     )
@@ -36,6 +38,7 @@ def check(world: World) -> list[str]:
         *_equal(machines, tables),
         *_complete(world, machines[0], tables[0]),
         *_finished(world, machines),
+        *_thrifty(world),
         *_human(machines[0], tables[0]),
         *_sealed(world, machines),
     ]
@@ -49,7 +52,9 @@ def _kept(world: World, machines: list[Machine]) -> list[str]:
             for other in machines:
                 if other.disk.ends.get(author, 0) < end:
                     short = f"{world.name_of(member_of(author))}/{end}"
-                    wrong.append(f"I1 {machine.name} said it holds {short}, {other.name} does not have it at the end")
+                    wrong.append(
+                        f"I1 {machine.name} said it holds {short}, {other.name} does not have it at the end"
+                    )
     return wrong
 
 
@@ -135,6 +140,17 @@ def _finished(world: World, machines: list[Machine]) -> list[str]:
     return wrong
 
 
+def _thrifty(world: World) -> list[str]:
+    """I9: without faults nothing is computed twice, but for the backups of slow claims at the end of the work. With
+    one fault it is at most what was out when it struck and when it was over."""
+    wasted, allowed = world.watch.wasted(), world.faults.allowed
+    if world.profile.peaceful and wasted:
+        return [f"I9 computed more than once without any fault: {wasted[:5]}"]
+    if allowed is not None and len(wasted) > allowed:
+        return [f"I9 {len(wasted)} answers were computed twice because of one fault, {allowed} were out"]
+    return []
+
+
 def _human(machine: Machine, table: Winners) -> list[str]:
     """I10: what a person decided last is what counts, whatever models say. Counted here in another way."""
     wrong = []
@@ -153,7 +169,9 @@ def _human(machine: Machine, table: Winners) -> list[str]:
         last = sorted(events, key=lambda event: event[:3])[-1][3] if events else None
         human = last is not None and last.standing
         if human != (winner.kind == "human"):
-            wrong.append(f"I10 {row} of {run_id} counts as {winner.kind} though a person {'decided' if human else 'did not'}")
+            wrong.append(
+                f"I10 {row} of {run_id} counts as {winner.kind} though a person {'decided' if human else 'did not'}"
+            )
         elif human and last is not None and winner.label != last.label:
             wrong.append(f"I10 {row} of {run_id} is {winner.label}, decided was {last.label}")
     return wrong
@@ -167,6 +185,8 @@ def _sealed(world: World, machines: list[Machine]) -> list[str]:
             ends = machine.disk.ends
             if all(ends.get(author, 0) >= end for author, end in export.vector.items()):
                 if world.export(machine, export.run_id, export.vector) != export.labels:
-                    wrong.append(f"I12 the export of {export.run_id} at {export.machine} is another one at {machine.name}")
+                    wrong.append(
+                        f"I12 the export of {export.run_id} at {export.machine} is another one at {machine.name}"
+                    )
                     break
     return wrong

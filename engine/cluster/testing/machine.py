@@ -101,6 +101,7 @@ class Machine:
             log = self.disk.author[-16:]
         self.disk = Disk(f"{self.id}.{log}", cluster)
         self.logs += 1
+
     def old_disk(self, share: float) -> None:
         """The disk as it was when it held this share of what it holds. Its ledger begins a log of its own."""
         old = self.disk
@@ -261,6 +262,8 @@ class Machine:
                 self.append(self.worker.give_up(effect.work))
 
     def _serve(self, effect: Serve) -> None:
+        if effect.to not in self.core.members:
+            return  # removed meanwhile
         limit = self.rhythm.serve
         entries = self.disk.read(effect.author, effect.first, limit)
         if entries:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from engine.cluster.testing.cluster import World
     from engine.cluster.testing.machine import Machine
 
+CLUSTER = f"{0:032x}"  # id of the cluster the history is about
 LABELS = ("good", "bad", "mixed")
 TIDY = 5.0  # seconds between looks at what only people can put in order
 BUSY = 0.3  # seconds people take from one step to the next, about
@@ -85,6 +86,10 @@ class People:
         self._rounds += 1
         machines = self.valid()
         busy = False
+        if all(machine.mode == "client" for machine in machines):
+            machines[0].crash()
+            machines[0].mode = "auto"
+            machines[0].start()
         for gone in self.removed.values():
             if any(gone.id not in machine.core.membership.revoked for machine in machines):
                 keeper = next(m for m in machines if m.id in self._keepers)
@@ -95,7 +100,9 @@ class People:
         for machine in machines:
             if not all(machine.id in m.core.members and m.id in machine.core.members for m in machines):
                 busy = True
-                if machine is not home and (machine.id not in home.core.members or home.id not in machine.core.members):
+                if machine is not home and (
+                    machine.id not in home.core.members or home.id not in machine.core.members
+                ):
                     self._pair_with(home, machine)
         busy = self._let_work(home, machines) or busy
         self.content = not busy
@@ -103,7 +110,7 @@ class People:
             self._at(TIDY, self.put_in_order)
 
     def _home(self, machines: list[Machine]) -> Machine:
-        return next((m for m in machines if m.disk.cluster == self.world.machines[0].disk.cluster), machines[0])
+        return next((m for m in machines if m.disk.cluster == CLUSTER), machines[0])
 
     def _let_work(self, home: Machine, machines: list[Machine]) -> bool:
         """Somebody has to be able to do every run, and those the engine paused go on."""
@@ -132,8 +139,7 @@ class People:
 
     def _somebody(self, member: bool = True) -> Machine | None:
         """A machine somebody can sit at now."""
-        home = self.world.machines[0].disk.cluster
-        there = [m for m in self.world.machines if m.running and (not member or m.disk.cluster == home)]
+        there = [m for m in self.world.machines if m.running and (not member or m.disk.cluster == CLUSTER)]
         return self.world.chance.choice(there) if there else None
 
     def _open_run(self, number: int) -> None:
@@ -171,9 +177,7 @@ class People:
 
     def _run(self, spec: RunSpec, machine: Machine | None = None) -> None:
         machine = machine if machine is not None and machine.running else self._somebody()
-        if machine is None or not machine.append(
-            StateSet(spec.run_id, "running", "", machine.core.next_clock())
-        ):
+        if machine is None or not machine.append(StateSet(spec.run_id, "running", "", machine.core.next_clock())):
             self._at(1.0, self._run, spec)
 
     def _plan_more(self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.cluster import messages as m
+from engine.cluster.claims import owner_of
 from engine.cluster.core import Core
 from engine.cluster.effects import AnyEffect, Claim, HangUp
 from engine.cluster.entries import AnyBody, Entry, Labeled, MemberRevoked, Vector, decode, member_of
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from engine.cluster.testing.machine import Machine
 
 Question = tuple[str, str, int]  # run, row, dimension
+BACKUP_AFTER = 0.5  # seconds a claim has to be out at least before it is granted a second time
 ENOUGH = 20  # violations of one history that are worth telling
 WITH_EPOCH = (m.Beat, m.Lead, m.Credit, m.Grant, m.Release, m.Hello, m.Welcome)
 
@@ -46,7 +48,8 @@ class Watch:
         self.promised: dict[str, Vector] = defaultdict(dict)  # by author of a disk: what it said it holds
         self.computed_times: Counter[Question] = Counter()
         self.granted: dict[tuple[Epoch, Question], float] = {}  # when a leader granted it last
-        self.backups = 0  # questions granted again by the same leader
+        self._claims: dict[tuple[Epoch, int], list[Question]] = {}
+        self.backups: set[Question] = set()  # granted a second time by the same leader
         self.led: dict[Epoch, tuple[int, int]] = {}  # machine and life
         self.two_leaders = False
         self.largest_queue = 0
@@ -59,6 +62,7 @@ class Watch:
         """Note a violation."""
         if len(self.violations) < ENOUGH:
             self.violations.append(f"{invariant} {what}")
+            self._world.tell("WRONG", invariant, what)
 
     def body(self, entry: Entry) -> AnyBody:
         """What an entry says, decoded once."""
@@ -119,7 +123,7 @@ class Watch:
             self._leads(machine, message.epoch)
         elif isinstance(message, m.Grant):
             self._leads(machine, message.epoch)
-            self._grants(machine, message.epoch, message.work)
+            self._grants(machine, message.epoch, message.claim, message.work)
 
     def _speaks(self, machine: Machine, life: Life, vector: Vector) -> None:
         if vector != life.spoken:
@@ -148,9 +152,13 @@ class Watch:
 
     def heard(self, machine: Machine, sender: str, message: AnyMessage) -> None:
         """A machine is about to take a message in."""
-        if isinstance(message, WITH_EPOCH) and sender in machine.core.members:
+        stranger = isinstance(message, m.Hello) and message.cluster != machine.disk.cluster
+        if isinstance(message, WITH_EPOCH) and sender in machine.core.members and not stranger:
             life = self._lives[machine.number]
-            if not isinstance(message, m.Release) and message.epoch > life.highest:
+            if isinstance(message, m.Release):
+                for question in self._claims.pop((message.epoch, message.claim), ()):
+                    self.granted.pop((message.epoch, question), None)
+            elif message.epoch > life.highest:
                 life.highest = message.epoch
 
     def acted(self, machine: Machine, sender: str, effects: Sequence[AnyEffect]) -> None:
@@ -169,21 +177,36 @@ class Watch:
             self.wrong("I7", f"{machine.name} obeys {claim.name}, but heard of epoch {life.highest.number}")
         if member_of(claim.epoch.author) == machine.id:
             self._leads(machine, claim.epoch)
-            self._grants(machine, claim.epoch, claim.work)
+            self._grants(machine, claim.epoch, claim.number, claim.work)
         if machine.id in life.revoked:
             self.wrong("I11", f"{machine.name} works though it knows that it was removed")
 
-    def _grants(self, machine: Machine, epoch: Epoch, work: m.Work) -> None:
+    def _grants(self, machine: Machine, epoch: Epoch, claim: int, work: m.Work) -> None:
         """A leader gives out work. I9: never what it knows to be answered."""
-        life, now = self._lives[machine.number], machine.world.queue.now
-        rows = machine.disk.rows(work.block, work.at)
-        for row, _, _ in rows:
-            question = (work.run_id, row, work.dimension)
+        life, now = self._lives[machine.number], self._world.queue.now
+        questions = [(work.run_id, row, work.dimension) for row, _, _ in machine.disk.rows(work.block, work.at)]
+        for question in questions:
             if question in life.answered and self._known(machine, life, question):
-                self.wrong("I9", f"{machine.name} grants {row} of {work.run_id}, which it knows to be answered")
-            if (epoch, question) in self.granted:
-                self.backups += 1
-            self.granted[epoch, question] = now
+                self.wrong("I9", f"{machine.name} grants {question}, which it knows to be answered")
+        again = [question for question in questions if (epoch, question) in self.granted]
+        if again and self._world.profile.peaceful:
+            youngest = now - max(self.granted[epoch, question] for question in again)
+            if youngest < BACKUP_AFTER or self._ungranted(machine, life, epoch):
+                self.wrong("I9", f"{machine.name} grants {again[0]} again after {youngest:.2f} s with no need")
+            self.backups.update(again)
+        self.granted.update(((epoch, question), now) for question in questions)
+        self._claims[epoch, claim] = questions
+
+    def _ungranted(self, machine: Machine, life: Life, epoch: Epoch) -> bool:
+        """Whether anything is left to be granted for the first time."""
+        return any(
+            (run.run_id, row, dimension) not in life.answered
+            and (epoch, (run.run_id, row, dimension)) not in self.granted
+            for run in machine.core.plan.working()
+            for block in run.names
+            for row, _, _ in machine.disk.rows(block, range(run.blocks[block][1]))
+            for dimension in range(len(run.answered))
+        )
 
     def _known(self, machine: Machine, life: Life, question: Question) -> bool:
         """Whether an answer counts here: the rows it is about have to be known as well."""
@@ -204,6 +227,29 @@ class Watch:
         """A worker answered these rows."""
         for row in labeled.rows:
             self.computed_times[labeled.run_id, row, labeled.dimension] += 1
+
+    def outstanding(self, machines: Sequence[Machine]) -> int:
+        """Answers being computed, or computed but not known to every machine yet."""
+        held = sum(len(claim.work.at) for machine in machines if machine.up for claim in machine.worker.claims)
+        lives = [self._lives[machine.number] for machine in machines if machine.running]
+        return held + sum(any(q not in life.answered for life in lives) for q in self.computed_times)
+
+    def has_own_work(self, part: Sequence[Machine], machines: Sequence[Machine]) -> bool:
+        """Whether a part of the cluster has rows to do in blocks that are its own share."""
+        owners = [machine.id for machine in machines]
+        return all(
+            any(
+                owner_of(block, owners) == machine.id and not run.answered[0][first + place]
+                for run in machine.core.plan.runs.values()
+                for block, (first, count) in run.blocks.items()
+                for place in range(count)
+            )
+            for machine in part
+        )
+
+    def wasted(self) -> list[Question]:
+        """Answers computed more than once though nobody granted them a second time on purpose."""
+        return sorted(q for q, times in self.computed_times.items() if times > 1 and q not in self.backups)
 
     @property
     def recomputed(self) -> int:

@@ -57,6 +57,11 @@ class Worker:
         self._loaded = ""
         self._pools: dict[int, list[Answer]] = {}
 
+    @property
+    def claims(self) -> list[Claim]:
+        """What it works on and what waits."""
+        return [*([self.current] if self.current is not None else []), *self.waiting]
+
     def start(self, claim: Claim) -> None:
         """Take a claim; work begins when those before are done."""
         self.waiting.append(claim)
