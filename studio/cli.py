@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from studio import shards_cli
 from studio.desk import Desk, Format, Standing, open_desk, studio_url
 from studio.terminal import Bar, complain, say
 from studio.words import time_left
@@ -162,6 +163,9 @@ def status(workspace: Workspace = DEFAULT_WORKSPACE) -> None:
             failed = f", {run.failed_rows:,} failed" if run.failed_rows else ""
             counts = f"{run.labeled_rows:,} of {run.rows:,} rows labeled{failed}"
             say(f"{run.id[:8]}  {run.task_title}, {run.model_name}: {counts} ({state})")
+
+
+shards_cli.add_to(app)
 
 
 class Interrupted(WinnowError):
