@@ -14,11 +14,13 @@ import socket
 from collections.abc import Iterable, Sequence
 
 import msgspec
+import psutil
 
 from workspace.errors import EngineError
 
 MAX_TRIED = 16  # addresses of one machine tried at the same time
 MAX_REMEMBERED = 8  # addresses of one machine that worked, newest first
+SURE = 4  # of the remembered and of the typed ones, tried even if many were found
 MAX_HOST = 253  # characters of a name in the DNS
 
 # Interfaces that lead to containers and virtual machines of this machine; told last, they rarely lead back here.
@@ -105,10 +107,13 @@ def to_try(
     """The addresses to try for one machine, likeliest first, without this machine's `own`.
 
     Typed ones belong to no machine in particular, so they are tried for each: whoever is there shows by its key.
+    However many are found, which anybody can bring about, some of the remembered and typed ones are among them.
     """
-    mine = {str(one) for one in valid(own)}
-    tried = [str(one) for one in valid([*found, *remembered, *typed]) if str(one) not in mine]
-    return tried[:MAX_TRIED]
+    mine = set(valid(own))
+    kinds = [[one for one in valid(kind) if one not in mine] for kind in (found, remembered, typed)]
+    sure = [*kinds[1][:SURE], *kinds[2][:SURE]]
+    order = dict.fromkeys([*kinds[0][: MAX_TRIED - len(sure)], *sure, *kinds[1], *kinds[2]])
+    return [str(one) for one in order][:MAX_TRIED]
 
 
 def remember(before: Sequence[str], worked: str) -> tuple[str, ...]:
@@ -136,14 +141,15 @@ def own(interfaces: Iterable[tuple[str, str]], port: int, host: str = "") -> tup
 
 
 def interfaces() -> tuple[tuple[str, str], ...]:
-    """(interface name, ip) of this machine now, in a steady order."""
-    import ifaddr  # comes with zeroconf; not needed by a machine alone
-
+    """(interface name, ip) of what this machine is connected by now, in a steady order: not of an interface that
+    is down or has no cable."""
+    states = psutil.net_if_stats()
     return tuple(
         sorted(
-            (adapter.nice_name, ip.ip if isinstance(ip.ip, str) else ip.ip[0])
-            for adapter in ifaddr.get_adapters()
-            for ip in adapter.ips
+            (name, one.address)
+            for name, several in psutil.net_if_addrs().items()
+            for one in several
+            if one.family in (socket.AF_INET, socket.AF_INET6) and name in states and states[name].isup
         )
     )
 
