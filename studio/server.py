@@ -27,10 +27,11 @@ import streamlit as st  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 from streamlit import config  # noqa: E402
 
-from studio import api, places, runtime  # noqa: E402
+from studio import api, node_api, places, runtime  # noqa: E402
 from studio.local_only import LocalOnly  # noqa: E402
 from studio.terminal import complain, say  # noqa: E402
 from workspace.errors import WinnowError, WorkspaceDamaged  # noqa: E402
+from workspace.facts import EngineStatus  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -124,4 +125,17 @@ async def lifespan(_app: st.App) -> AsyncIterator[None]:
         await anyio.to_thread.run_sync(lambda: runtime.close(for_good=True))
 
 
-app = st.App(ROOT / "studio" / "app.py", routes=api.routes, lifespan=lifespan, middleware=[Middleware(LocalOnly)])
+def _engine() -> EngineStatus | None:
+    return runtime.current().engine_status
+
+
+app = st.App(
+    ROOT / "studio" / "app.py",
+    routes=[
+        *api.routes,
+        *node_api.routes(_engine, f"/api/v{api.VERSION}/node"),
+        node_api.metrics_route(_engine),
+    ],
+    lifespan=lifespan,
+    middleware=[Middleware(LocalOnly)],
+)

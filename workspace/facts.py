@@ -103,6 +103,7 @@ class EngineStatus(msgspec.Struct, frozen=True):
     worker_pid: int  # 0 while no model is loaded
     runs: tuple[RunProgress, ...]
     cluster: Cluster
+    copies: dict[str, int] = {}  # by author: machines that hold all this one holds of it, this one included
 
 
 def run_id(task_id: str, prompt_id: str, model_digest: str) -> str:

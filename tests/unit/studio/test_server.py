@@ -113,6 +113,7 @@ def test_streamlit_run_works_and_stops_cleanly(
     wait_for(lambda: answer(f"{url}/_stcore/health") == "ok", log.read_text)
     status = json.loads(answer(f"{url}/api/v1/status"))
     assert (status["app"], status["workspace"], status["pid"]) == ("winnow", str(path), studio.pid)
+    assert "\nwinnow_engine_up 0\n" in answer(f"{url}/metrics") == answer(f"{url}/api/v1/node/metrics")
     note = tmp_path / "w.engine" / "studio.json"
     assert json.loads(note.read_text()) == {"pid": studio.pid, "port": port, "url": url}
     assert note.stat().st_mode & 0o777 == 0o600
