@@ -23,6 +23,7 @@ class Machine:
         self.keys = keys or new_keys()
         self.key = self.keys.public
         self.members: set[str] = set()
+        self.turned_away: list[str] = []  # keys of no members that were asked for
         self.heard: list[tuple[str, bytes]] = []
         self.ips: set[str] = set()
         self.ways: list[str] = []
@@ -35,7 +36,7 @@ class Machine:
 
     async def _run(self) -> None:
         try:
-            self.mesh = Mesh(self.keys, self.members.__contains__)
+            self.mesh = Mesh(self.keys, self._is_member)
             self.port = self.mesh.listen(self._host, self._port)
             host = f"[{self._host}]" if ":" in self._host else self._host
             self.address = f"{host}:{self.port}"
@@ -58,6 +59,11 @@ class Machine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self.mesh.close()
+
+    def _is_member(self, key: str) -> bool:
+        if key not in self.members:
+            self.turned_away.append(key)
+        return key in self.members
 
     def _hear(self, key: str, body: bytes, ip: str) -> None:
         self.heard.append((key, body))
