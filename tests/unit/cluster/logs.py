@@ -5,9 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from engine.cluster.entries import About, AnyBody, Entry, Labeled, RowsPlanned, RunOpened, count_of, encode
+from engine.cluster.entries import (
+    About,
+    AnyBody,
+    Decided,
+    Entry,
+    Labeled,
+    RowsPlanned,
+    RunOpened,
+    count_of,
+    encode,
+)
 from engine.labeler import Answer
 from tests.unit.cluster.examples import spec
+from workspace import carried
+from workspace.decisions import Action
 from workspace.facts import RunSpec
 
 RUN = spec("mood")
@@ -65,6 +77,45 @@ class Log:
         failed = tuple(place for place, share in zip(at, given, strict=True) if share is None)
         ids = tuple(rows[place][0] for place in at)
         return self.add(Labeled(run.run_id, dimension, block, tuple(at), failed, 1.0, ids, answers, about))
+
+    def decide(
+        self,
+        row_id: str,
+        action: Action,
+        label: str = "",
+        *,
+        event: tuple[str, int] = ("s", 0),
+        clock: int = 1,
+        reviewer: str = "ann",
+        undoes: tuple[str, int] | None = None,
+        run: RunSpec = RUN,
+        dimension: int = 0,
+    ) -> Entry:
+        """A reviewer's event; `event` is its session and its number there."""
+        name = run.dimensions[dimension].name
+        said = carried.Event(
+            session=event[0],
+            seq=event[1],
+            run_id=run.run_id,
+            task_name=run.task_name,
+            row_id=row_id,
+            dimension=name,
+            action=action,
+            label=label,
+            reviewer=reviewer,
+            seconds=2.5,
+            comment="",
+            blind=False,
+            shown="{}",
+            undoes=undoes[1] if undoes else None,
+            undoes_session=undoes[0] if undoes else None,
+            decided_at=1_000_000_000,
+            clock=clock,
+        )
+        judged = action in ("approve", "modify", "reject")
+        return self.add(
+            Decided(run.task_name, name, row_id, run.run_id, label, judged, carried.encode(said), clock)
+        )
 
 
 def some_rows(count: int, start: int = 0) -> list[tuple[str, str, str]]:
