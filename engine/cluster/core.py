@@ -41,6 +41,7 @@ class Core:
         self.card = m.Card(boot, mode)
         self.membership = Membership()
         self.plan = Plan()
+        self.fitness = self.plan.fitness
         self.peers = Peers(self.me, self.timers, now)
         self.election = Election(author, mode, self.peers)
         self.replication = Replication(author, self.peers)
@@ -257,8 +258,7 @@ class Core:
         """An entry is on disk: let it count. `now` is None while the ledger is being read."""
         match body:
             case log.Labeled() | log.Outline():
-                run = self.plan.run(body.run_id)
-                run.answer(member_of(entry.author), now, body)
+                self.plan.answer(member_of(entry.author), now, body)
                 if now is not None:
                     self.leading.answered(member_of(entry.author), body, now)
                     if entry.author == self.author:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from engine.cluster.entries import BlockFound, Labeled, Outline, RunOpened, StateSet
+from engine.cluster.fitness import FitnessBook
 from engine.cluster.membership import Order
 from workspace.facts import RunProgress, RunSpec, RunState
 
@@ -223,16 +224,22 @@ class RunPlan:
 
 
 class Plan:
-    """All runs, in the order this machine learned of them."""
+    """All runs, in the order this machine learned of them, and how fit the machines are that answer."""
 
     def __init__(self) -> None:
         self.runs: dict[str, RunPlan] = {}
+        self.fitness = FitnessBook()
 
     def run(self, run_id: str) -> RunPlan:
         """The run of this id, made when it is new."""
         if run_id not in self.runs:
             self.runs[run_id] = RunPlan(run_id)
         return self.runs[run_id]
+
+    def answer(self, member: str, now: float | None, body: Labeled | Outline) -> None:
+        """Answers of a machine. `now` is None for those read back from the ledger."""
+        self.run(body.run_id).answer(member, now, body)
+        self.fitness.hear(member, body)
 
     def working(self) -> Iterator[RunPlan]:
         """Runs that should go on and have something to do."""

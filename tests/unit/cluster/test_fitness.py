@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.cluster import fitness as rules
-from engine.cluster.entries import About, Labeled, Outline, encode, outline
+from engine.cluster.core import Core
+from engine.cluster.entries import About, Entry, Labeled, Outline, encode, outline
 from engine.cluster.fitness import FitnessBook, fitness, weight
 from engine.labeler import Answer
 
@@ -202,3 +203,12 @@ def test_of_two_machines_the_order_of_what_is_heard_does_not_matter(
         book.hear(machine, entry)
     for machine in "ab":
         assert book.of(machine) == expected.of(machine)
+
+
+def test_what_a_core_applies_is_heard() -> None:
+    core = Core(f"{'c' * 32}.{'d' * 16}", "boot", "cluster", 0.0)
+    for machine in "ab":
+        author = f"{machine * 32}.{'e' * 16}"
+        body = encode(answers([0] * 20, seconds=1.0 if machine == "a" else 2.0))
+        core.load([Entry(author, 0, 20, body)], 0)
+    assert (core.fitness.of("a" * 32).speed, core.fitness.of("b" * 32).speed) == (1.0, 0.5)
