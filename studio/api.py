@@ -1,48 +1,30 @@
 """The programs' door to a running studio: typed JSON over HTTP, for this machine only.
 
 The review component records decisions through it and the command line does its work through it while a studio
-has the workspace open. Requests must name this machine as their host (a page elsewhere can make a browser send
-requests here under another name), come from our own pages if they come from a page, and carry JSON, which no form
-of a foreign page can send.
+has the workspace open.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import anyio.to_thread
 import msgspec
 from msgspec import Meta
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
-from studio import runtime
-from studio.local_only import refusal
+from studio.answering import VERSION, NotFound, Nothing, route, words
 from studio.runtime import Studio
 from workspace import decisions, exports, intake, runs, statistics, tasks
 from workspace.decisions import Counts, DecisionEvent, HistoryItem, QueueItem
-from workspace.errors import EngineError, RunError, WinnowError, WorkspaceBusy, WorkspaceDamaged
+from workspace.errors import RunError, WinnowError
 from workspace.ids import content_id
 from workspace.task import parse_task
-
-log = logging.getLogger(__name__)
-
-MAX_BODY = 4 << 20  # bytes; the largest is a task document of 1 MB inside JSON
-VERSION = 1
 
 Short = Annotated[str, Meta(max_length=200)]
 PathText = Annotated[str, Meta(min_length=1, max_length=4096)]
 Ids = Annotated[list[Annotated[str, Meta(max_length=64)]], Meta(max_length=5000)]
-B = TypeVar("B")
-
-
-class Nothing(msgspec.Struct, frozen=True):
-    """The body of a request that says everything by its address."""
 
 
 class ReviewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -120,18 +102,6 @@ class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     import_id: Short | None = None
 
 
-class NotFound(WinnowError):
-    """The address names something that is not here."""
-
-
-class _Refused(Exception):
-    """A request that is answered with an error before anything is done."""
-
-    def __init__(self, status: int, title: str, advice: str = "") -> None:
-        super().__init__(title)
-        self.response = _error(status, title, advice)
-
-
 # What can be asked
 
 
@@ -182,7 +152,7 @@ def status(studio: Studio, _body: Nothing, _path: dict[str, str]) -> dict[str, A
         "pid": os.getpid(),
         "workspace": str(studio.path),
         "overview": statistics.overview(studio.store),
-        "engine": {"pid": studio.engine_pid, "error": _words(studio.engine_error)},
+        "engine": {"pid": studio.engine_pid, "error": words(studio.engine_error)},
         **list_runs(studio, _body, _path),
     }
 
@@ -252,7 +222,7 @@ def show_job(studio: Studio, _body: Nothing, path: dict[str, str]) -> dict[str, 
         "share": job.fraction,
         "done": job.state != "running",
         "result": job.result,
-        "error": _words(job.error),
+        "error": words(job.error),
     }
 
 
@@ -285,85 +255,15 @@ def _absolute(text: str) -> Path:
     return path
 
 
-# How requests are read and answered
-
-
-def _endpoint(
-    work: Callable[[Studio, B, dict[str, str]], Any], body: type[B]
-) -> Callable[[Request], Awaitable[Response]]:
-    async def answer(request: Request) -> Response:
-        try:
-            content = await _read(request, body)
-            path = {name: str(value) for name, value in request.path_params.items()}
-            result = await anyio.to_thread.run_sync(lambda: work(runtime.current(), content, path))
-            return _json(result)
-        except _Refused as refused:
-            return refused.response
-        except WinnowError as error:
-            return _error(_status_of(error), error.title, error.advice)
-        except ClientDisconnect:
-            return Response(status_code=400)
-        except Exception:
-            log.exception("%s %s", request.method, request.url.path)
-            return _error(500, "The studio could not do this.", "Its log says why; nothing half done was kept.")
-
-    return answer
-
-
-async def _read(request: Request, body: type[B]) -> B:
-    refused = refusal(request.headers)
-    if refused:
-        raise _Refused(403, refused, "Open the studio under the address it printed when it started.")
-    if request.method == "GET":
-        return body()
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise _Refused(415, "The request is not JSON.", "Send it with the content type application/json.")
-    raw = bytearray()
-    async for chunk in request.stream():
-        raw += chunk
-        if len(raw) > MAX_BODY:
-            raise _Refused(413, f"The request is larger than {MAX_BODY >> 20} MB.", "Send it in parts.")
-    try:
-        return msgspec.json.decode(bytes(raw) or b"{}", type=body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _Refused(400, f"The request cannot be understood: {error}", "Nothing was changed.") from error
-
-
-def _status_of(error: WinnowError) -> int:
-    if isinstance(error, NotFound):
-        return 404
-    if isinstance(error, WorkspaceBusy | WorkspaceDamaged | EngineError | runtime.Stopping):
-        return 503
-    return 422
-
-
-def _words(error: WinnowError | None) -> dict[str, str] | None:
-    return {"title": error.title, "advice": error.advice} if error else None
-
-
-def _error(status_code: int, title: str, advice: str) -> Response:
-    return _json({"error": {"title": title, "advice": advice}}, status_code)
-
-
-def _json(content: Any, status_code: int = 200) -> Response:
-    body = msgspec.json.encode(content, enc_hook=str)
-    headers = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-    return Response(body, status_code, headers, media_type="application/json")
-
-
-def _route(method: str, path: str, work: Callable[[Studio, B, dict[str, str]], Any], body: type[B]) -> BaseRoute:
-    return Route(f"/api/v{VERSION}/{path}", _endpoint(work, body), methods=[method])
-
-
 routes: list[BaseRoute] = [
-    _route("POST", "review", review, ReviewRequest),
-    _route("GET", "status", status, Nothing),
-    _route("GET", "runs", list_runs, Nothing),
-    _route("POST", "runs", start_run, RunRequest),
-    _route("POST", "runs/{run}/state", steer_run, StateRequest),
-    _route("GET", "progress/{run}", show_progress, Nothing),
-    _route("POST", "tasks", save_task, TaskRequest),
-    _route("POST", "load", load, LoadRequest),
-    _route("GET", "jobs/{job}", show_job, Nothing),
-    _route("POST", "export", export, ExportRequest),
+    route("POST", "review", review, ReviewRequest),
+    route("GET", "status", status, Nothing),
+    route("GET", "runs", list_runs, Nothing),
+    route("POST", "runs", start_run, RunRequest),
+    route("POST", "runs/{run}/state", steer_run, StateRequest),
+    route("GET", "progress/{run}", show_progress, Nothing),
+    route("POST", "tasks", save_task, TaskRequest),
+    route("POST", "load", load, LoadRequest),
+    route("GET", "jobs/{job}", show_job, Nothing),
+    route("POST", "export", export, ExportRequest),
 ]

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from studio import shards_cli
+from studio import places, shards_cli
 from studio.desk import Desk, Format, Standing, open_desk, studio_url
 from studio.terminal import Bar, complain, say
 from studio.words import time_left
@@ -45,7 +45,7 @@ DEMO_WORKSPACE = Path("winnow-demo.duckdb")
 
 
 @app.callback(invoke_without_command=True)
-def studio(
+def open_studio(
     context: typer.Context,
     workspace: Workspace = DEFAULT_WORKSPACE,
     port: Port = None,
@@ -54,6 +54,34 @@ def studio(
     """Label text on your own machine. With no command: open the studio on this folder's workspace."""
     if context.invoked_subcommand is None:
         _serve(workspace, port, no_browser)
+
+
+@app.command()
+def studio(
+    workspace: Workspace = DEFAULT_WORKSPACE,
+    join: Annotated[
+        bool, typer.Option("--join", help="Open what this machine's helper knows of: all runs of its cluster.")
+    ] = False,
+    port: Port = None,
+    no_browser: NoBrowser = False,
+) -> None:
+    """Open the studio; with --join on a helper, also when the machine it all began on is gone."""
+    if join:
+        workspace = _joined()
+    _serve(workspace, port, no_browser)
+
+
+def _joined() -> Path:
+    """The workspace of a studio on this machine's helper. Raises WinnowError when there is no helper."""
+    folder = places.helper_folder()
+    if not (folder / "ledger.sqlite").exists():
+        raise WinnowError(
+            f"There is no helper on this machine: {folder} is not there.",
+            "Start one with `winnow helper` and pair it, or say with WINNOW_HELPER where it is.",
+        )
+    say("This studio shows the runs, rows, labels and decisions this helper has; more come in by themselves.")
+    say("Known labels from files and calibrations stay on the machine where they were made.")
+    return places.joined_workspace(folder)
 
 
 @app.command()

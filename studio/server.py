@@ -27,7 +27,8 @@ import streamlit as st  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 from streamlit import config  # noqa: E402
 
-from studio import api, node_api, places, runtime  # noqa: E402
+from studio import api, machines_api, node_api, places, runtime  # noqa: E402
+from studio.answering import VERSION  # noqa: E402
 from studio.local_only import LocalOnly  # noqa: E402
 from studio.terminal import complain, say  # noqa: E402
 from workspace.errors import WinnowError, WorkspaceDamaged  # noqa: E402
@@ -133,7 +134,8 @@ app = st.App(
     ROOT / "studio" / "app.py",
     routes=[
         *api.routes,
-        *node_api.routes(_engine, f"/api/v{api.VERSION}/node"),
+        *machines_api.routes,
+        *node_api.routes(_engine, f"/api/v{VERSION}/node"),
         node_api.metrics_route(_engine),
     ],
     lifespan=lifespan,

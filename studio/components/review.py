@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from studio.api import VERSION
+from studio.answering import VERSION
 from workspace.decisions import Order
 from workspace.task import Dimension
 

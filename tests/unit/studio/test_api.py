@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -14,9 +14,12 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.testclient import TestClient
 
-from studio import api, runtime
+from engine.client import Engine
+from studio import answering, api, machines_api, runtime
 from studio.local_only import LocalOnly
 from tests.seeding import seed
+from tests.stand_in import StandIn
+from tests.waiting import wait_for
 from workspace import decisions
 from workspace.facts import RunSpec
 from workspace.store import Store, open_store
@@ -28,10 +31,11 @@ TEXTS = [f"text number {number}" for number in range(40)]
 class Place:
     """A workspace with one labeled run, and a client of its API."""
 
-    def __init__(self, store: Store, spec: RunSpec) -> None:
+    def __init__(self, store: Store, spec: RunSpec, engine: StandIn) -> None:
         self.store = store
         self.spec = spec
-        self.client = TestClient(Starlette(routes=api.routes), base_url=HOME)
+        self.engine = engine
+        self.client = TestClient(Starlette(routes=[*api.routes, *machines_api.routes]), base_url=HOME)
 
     def body(self, **changes: Any) -> dict[str, Any]:
         return {"session": "session-1", "run": self.spec.run_id, "dimension": "sentiment", **changes}
@@ -50,9 +54,10 @@ class Place:
 def place(tmp_path: Path) -> Iterator[Place]:
     store = open_store(tmp_path / "w.duckdb")
     spec = seed(store, TEXTS)[0]
-    studio = runtime.Studio(store)
+    engine = StandIn()
+    studio = runtime.Studio(store, ensure=lambda folder, start: cast("Engine", engine))
     runtime.use(studio)
-    yield Place(store, spec)
+    yield Place(store, spec, engine)
     studio.close()
     runtime.use(None)
 
@@ -165,7 +170,7 @@ def test_garbage_gets_a_sentence(place: Place, raw: bytes) -> None:
 
 
 def test_too_much_is_refused(place: Place) -> None:
-    raw = b'{"session": "' + b"x" * (api.MAX_BODY + 1) + b'"}'
+    raw = b'{"session": "' + b"x" * (answering.MAX_BODY + 1) + b'"}'
     answer = place.client.post("/api/v1/review", content=raw, headers={"content-type": "application/json"})
     assert is_error(answer, 413)
     assert is_error(place.review(events=[event(seq, "r") for seq in range(1001)]), 400)
@@ -256,3 +261,60 @@ def test_the_events_of_the_browser_are_the_events_of_the_workspace() -> None:
     fields = [field.name for field in msgspec.structs.fields(decisions.DecisionEvent)]
     for field in fields:
         assert f"{field}:" in script or f"{field}," in script
+
+
+# Machines
+
+
+def cluster(place: Place) -> Any:
+    """What the API says of the machines, once the engine that a look at them starts has answered."""
+
+    def said() -> Any:
+        return place.client.get("/api/v1/machines").json()["cluster"]
+
+    return wait_for(said, "the machines")
+
+
+def test_machines_are_listed_paired_and_steered(place: Place) -> None:
+    assert place.client.get("/api/v1/machines").json() == {"cluster": None}
+    (me,) = cluster(place)["machines"]
+    assert me["me"]
+    wrong = place.client.post("/api/v1/machines/pair", json={"address": "10.0.0.2:4000", "code": "000-000"})
+    assert is_error(wrong, 503)
+    assert "code is wrong" in wrong.text
+    taken = place.client.post("/api/v1/machines/pair", json={"address": "10.0.0.2:4000", "code": "123-456"})
+    other = taken.json()["id"]
+    wait_for(lambda: len(cluster(place)["machines"]) == 2, "the new machine")
+    changed = place.client.post(f"/api/v1/machines/{other}", json={"name": "cellar", "paused": True})
+    assert changed.json() == {"id": other}
+    assert place.engine.calls.count("set_member cellar None") == 1
+    assert place.engine.calls.count("set_member None True") == 1
+    assert place.client.post("/api/v1/machines/addresses", json={"address": "10.0.0.3:4000"}).status_code == 200
+    assert place.client.post("/api/v1/machines/pairing", json={}).json()["code"] == "482-913"
+    assert place.client.post("/api/v1/machines/pairing/close", json={}).status_code == 200
+    assert place.client.post(f"/api/v1/machines/{other}/revoke", json={}).json() == {"id": other}
+    wait_for(lambda: len(cluster(place)["machines"]) == 1, "the machine to be gone")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "code"),
+    [
+        ("pair", {"address": "10.0.0.2:4000"}, 400),
+        ("pair", {"address": "", "code": "123-456"}, 400),
+        ("pair", {"address": "a" * 301, "code": "123-456"}, 400),
+        ("0" * 32, {"name": "x"}, 404),
+        ("0" * 32 + "/revoke", {}, 404),
+        ("0" * 32, {"name": ""}, 400),
+    ],
+)
+def test_wrong_requests_about_machines_are_explained(
+    place: Place, path: str, body: dict[str, Any], code: int
+) -> None:
+    cluster(place)
+    assert is_error(place.client.post(f"/api/v1/machines/{path}", json=body), code)
+
+
+def test_decisions_wake_the_hand_over(place: Place) -> None:
+    cluster(place)
+    place.review(events=[event(0, place.rows()[0])])
+    wait_for(lambda: len(place.engine.decided()) == 1, "the decision in the log")
