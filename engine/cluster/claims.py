@@ -300,16 +300,19 @@ class Claims:
     def _mark(self, work: Work, value: int) -> None:
         run = self._plan.runs[work.run_id]
         taken, start = self.taken(run, work.dimension), run.blocks[work.block][0]
+        elsewhere = False  # a row of it stands in another block here
         for place in work.at:
             position = run.aliases.get(start + place, start + place)
+            elsewhere |= position != start + place
             taken[position] = value
         if not value and work.at:
-            self._reopen(work.run_id, work.block)
+            self._reopen(work.run_id, run.names if elsewhere else [work.block])
 
-    def _reopen(self, run_id: str, block: Block) -> None:
-        queue = self._queues.get((run_id, owner_of(block, self._owners)))
-        if queue is not None:
-            queue.reopen(block)
+    def _reopen(self, run_id: str, blocks: Iterable[Block]) -> None:
+        for block in blocks:
+            queue = self._queues.get((run_id, owner_of(block, self._owners)))
+            if queue is not None:
+                queue.reopen(block)
 
 
 class _Queue:
