@@ -1,6 +1,6 @@
 import streamlit as st
 
-from studio import activity, run_views, runtime, sample, ui
+from studio import activity, machine_views, run_views, runtime, sample, ui
 from studio.words import ago, number, percent, plural
 from workspace import runs, samples, statistics, trust
 
@@ -65,6 +65,7 @@ with st.grid(4, key="numbers"):
 @st.fragment(run_every=1)
 def work_under_way() -> None:
     """Runs the engine is busy with, once a second; nothing of it is drawn when there are none."""
+    machine_views.sign(studio)
     working = {run_id: progress for run_id, progress in studio.progress().items() if progress.state == "running"}
     if not working:
         return

@@ -1,6 +1,6 @@
 import streamlit as st
 
-from studio import run_form, run_views, runtime, ui
+from studio import machine_views, run_form, run_views, runtime, ui
 from studio.paging import PAGE_ROWS, Pages
 from studio.words import plural
 from workspace import labels, rows, runs
@@ -51,6 +51,7 @@ def live() -> None:
         if progress is not None and now in ("running", "paused"):
             st.progress(progress.done / progress.rows if progress.rows else 0.0)
         run_views.steering(studio, run_id, now)
+        machine_views.sign(studio)
         shares = labels.shares(store, run_id, dimension)
         if any(count for _, count in shares):
             ui.share_bars(shares, key=f"shares_{dimension}")
