@@ -88,3 +88,4 @@ if finished or not counts.waiting:
         with st.container(horizontal=True):
             ui.go_to("calibration", "See how far the labels can be trusted", query={"run": run_id})
             ui.go_to("export", "Export the labels", query={"run": run_id})
+run_views.disputed(studio, run_id, dimension)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from studio.runtime import Studio
 from studio.words import number, plural
-from workspace import intake, runs, statistics, tasks
+from workspace import disputes, intake, runs, statistics, tasks
 from workspace.store import Store
 
 
@@ -42,7 +42,21 @@ def recent(store: Store, limit: int = 6) -> list[Event]:
         )
         for run in runs.list_runs(store)
     ]
+    events += _disputes(store)
     return sorted(events, key=lambda event: event.at, reverse=True)[:limit]
+
+
+def _disputes(store: Store) -> list[Event]:
+    """Reviewers who differ on rows of the newest run."""
+    newest = next(iter(runs.list_runs(store)), None)
+    if newest is None:
+        return []
+    events = []
+    for dimension in runs.spec(store, newest.id).dimensions:
+        if found := disputes.disputes(store, newest.id, dimension.name):
+            sentence = f"Reviewers differ on {plural(len(found), 'row')} of {dimension.name}"
+            events.append(Event(max(one.at for one in found), "call_split", sentence, "review"))
+    return events
 
 
 def next_step(studio: Studio) -> statistics.NextStep:

@@ -10,7 +10,7 @@ import streamlit as st
 from studio import ui
 from studio.runtime import Studio
 from studio.words import distinct, number, percent, plural, time_left
-from workspace import labels
+from workspace import disputes, labels
 from workspace.facts import RunProgress
 from workspace.runs import RunRecord
 
@@ -105,6 +105,34 @@ def failures(studio: Studio, run: RunRecord, dimension: str) -> None:
             key="failures_table",
             alt_text="Rows that failed, with the reason",
         )
+
+
+def disputed(studio: Studio, run_id: str, dimension: str) -> None:
+    """The rows on which reviewers differ, on this machine or another; nothing where they do not."""
+    found = disputes.disputes(studio.store, run_id, dimension)
+    if not found:
+        return
+    title = f"Reviewers differ on {plural(len(found), 'row')}"
+    with st.expander(title, icon=":material/call_split:", key="disputes"):
+        st.caption("The newest decision counts. Decide again to settle it; all of them are kept.")
+        ui.table(
+            [
+                {
+                    "Row": item.row_no + 1,
+                    "Counts": said_by(item.opinions[0]),
+                    "Against": ", ".join(map(said_by, item.opinions[1:])),
+                    "Text": item.text,
+                }
+                for item in found
+            ],
+            key="disputes_table",
+            alt_text="Rows reviewers decided differently, with what each said",
+        )
+
+
+def said_by(opinion: disputes.Opinion) -> str:
+    """One reviewer's word: "positive (ann)"."""
+    return f"{opinion.label or 'rejected'} ({opinion.reviewer})"
 
 
 def summary_line(run: RunRecord) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from studio import runtime
+from studio import activity, runtime
 from tests.seeding import add_rows, facts_for, ingest, seed, spec_of, task_of
 from workspace import decisions, rows, runs
 from workspace.decisions import DecisionEvent
@@ -115,3 +115,26 @@ def test_a_finished_run_leads_on(store: Store) -> None:
     assert "6 rows decided, 6 of them blind" in said
     assert sent(at)["reviewer"] == "ana"
     assert at.get("bidi_component"), "the last decisions can still be taken back"
+
+
+def test_reviewers_who_differ_are_told_so(store: Store) -> None:
+    spec = seed(store, TEXTS)[0]
+    at = review_page()
+    assert not at.expander
+    row = rows.page(store, limit=1)[0].id
+    for who, label in (("ana", "neutral"), ("ben", "positive")):
+        decisions.record(
+            store,
+            session=f"session of {who}",
+            run_id=spec.run_id,
+            dimension="sentiment",
+            reviewer=who,
+            events=[DecisionEvent(0, row, "modify", label)],
+        )
+    at = review_page()
+    (box,) = at.expander
+    assert box.label == "Reviewers differ on 1 row"
+    (table,) = box.dataframe
+    assert table.value[["Row", "Counts", "Against"]].values.tolist() == [[1, "positive (ben)", "neutral (ana)"]]
+    (event,) = [event for event in activity.recent(store) if event.page == "review"]
+    assert event.sentence == "Reviewers differ on 1 row of sentiment"
