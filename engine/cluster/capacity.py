@@ -41,10 +41,10 @@ class Capacity(msgspec.Struct, frozen=True):
         needed = int(size * WEIGHTS_FACTOR) + CONTEXT_BYTES
         if needed <= self.gpu_memory or needed + SYSTEM_BYTES <= self.memory:
             return ""
-        has = f"{gigabytes(self.memory)} of memory"
+        has = gigabytes(self.memory)
         if self.gpu_memory:
-            has += f" and {gigabytes(self.gpu_memory)} on its graphics processor"
-        return f"The model needs {gigabytes(needed)}; this machine has {has}."
+            has += f", its graphics processor {gigabytes(self.gpu_memory)}"
+        return f"The model needs a machine with {gigabytes(needed + SYSTEM_BYTES)} of memory; this one has {has}."
 
     def card(
         self,

@@ -90,7 +90,7 @@ def test_a_model_fits_by_the_memory_there_is(memory: int, gpu_memory: int, size:
     why = Capacity(4, memory * GB, 0, "GPU" if gpu_memory else "", gpu_memory * GB).fits(size * GB)
     assert (why == "") is fits
     if why:
-        assert f"this machine has {memory}.0 GB of memory" in why
+        assert f"this one has {memory}.0 GB" in why
         assert ("graphics" in why) is bool(gpu_memory)
 
 

@@ -49,6 +49,53 @@ def test_a_digest_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
     assert catalog.digest(file) != first
 
 
+def test_a_model_is_found_by_its_digest_wherever_it_lies(tmp_path: Path) -> None:
+    embedded = catalog.embedded()
+    assert catalog.find(embedded.digest) == embedded
+    (tmp_path / "models").mkdir()
+    mine, elsewhere = tmp_path / "models" / "Mine.Q4.gguf", tmp_path / "elsewhere.gguf"
+    mine.write_bytes(b"GGUF mine")
+    elsewhere.write_bytes(b"GGUF elsewhere")
+    found = catalog.find(catalog.digest(mine))
+    assert found == catalog.resolve(str(mine))
+    wanted = catalog.digest(elsewhere)
+    assert catalog.find(wanted) is None  # nobody said where it lies
+    known = catalog.find(wanted, [str(tmp_path / "gone.gguf"), "", str(elsewhere)])
+    assert known == catalog.resolve(str(elsewhere))
+    elsewhere.write_bytes(b"GGUF something else")
+    assert catalog.find(wanted, [elsewhere]) is None
+    assert catalog.find("0" * 32) is None
+
+
+def test_what_is_no_model_is_not_found_by_its_digest(tmp_path: Path) -> None:
+    page = tmp_path / "page.gguf"
+    page.write_bytes(b"<html>")
+    assert catalog.find(catalog.digest(page), [page]) is None
+
+
+def test_a_digest_computed_elsewhere_is_believed_until_the_file_changes(tmp_path: Path) -> None:
+    file = tmp_path / "m.gguf"
+    file.write_bytes(b"GGUF 1")
+    catalog.remember_digest(file, "f" * 32)
+    assert catalog.digest(file) == "f" * 32
+    file.write_bytes(b"GGUF 12")
+    assert catalog.digest(file) == hashlib.blake2b(b"GGUF 12", digest_size=16).hexdigest()
+
+
+def test_only_the_newest_digests_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog, "_KEPT", 3)
+    for number in range(5):
+        catalog.remember_digest(_file(tmp_path, number), f"{number:032}")
+    catalog.remember_digest(_file(tmp_path, 2), f"{2:032}")  # used again
+    assert [Path(path).stem for path in catalog._known()] == ["3", "4", "2"]
+
+
+def _file(folder: Path, number: int) -> Path:
+    file = folder / f"{number}.gguf"
+    file.write_bytes(b"GGUF")
+    return file
+
+
 def test_a_damaged_memory_of_digests_is_only_slower(tmp_path: Path) -> None:
     file = tmp_path / "m.gguf"
     file.write_bytes(b"GGUF 1")

@@ -1,0 +1,92 @@
+"""Nodes that lack a run's model: it comes from another machine while the work goes on, or they say why not."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.cluster.capacity import Capacity
+from engine.models import catalog
+from tests.unit.cluster.examples import rows, spec
+from tests.unit.cluster.test_machines import once_each
+from tests.unit.cluster.test_model_transfer import digest_of, small_model
+from tests.unit.cluster.test_node import until
+from tests.unit.cluster.together import Helper, Together, known_to_all, together
+from tests.waiting import wait_for
+from workspace.facts import ModelSpec, RunSpec
+
+PIECES = 60  # of a MiB
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("WINNOW_MODELS", raising=False)
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def model_of_studio(folder: Path) -> RunSpec:
+    path = folder / "Studio.gguf"
+    return spec(model=ModelSpec("llama_cpp", "Studio's", str(path), small_model(path, PIECES)))
+
+
+def two(machines: Together) -> tuple[Helper, Helper]:
+    studio, helper = machines.start("studio"), machines.start("helper")
+    machines.pair(studio, helper)
+    known_to_all([studio, helper])
+    return studio, helper
+
+
+def test_a_helper_fetches_the_model_and_joins_in(tmp_path: Path) -> None:
+    run = model_of_studio(tmp_path)
+
+    def script(machines: Together) -> None:
+        studio, helper = two(machines)
+        epoch = studio.cluster.epoch
+        studio.worker.hold.clear()  # its first claim lasts until the helper can work
+        studio.engine.open_run(run, rows(2000))
+        assert studio.worker.busy.wait(30)
+        assert helper.worker.busy.wait(60)
+        studio.worker.hold.set()
+        until(studio.engine, "done", run.run_id)
+        assert helper.rows_asked > 0
+        once_each(studio.engine, 2000)
+        (path,) = catalog.models_folder().glob("*.gguf")
+        assert path.name == "Studio-s.gguf"
+        assert digest_of(path.read_bytes()) == run.model.digest
+        seen = studio.sees(helper)
+        assert seen is not None
+        assert seen.models == ("Studio's",)
+        assert seen.problems == ()
+        assert studio.cluster.epoch == helper.cluster.epoch == epoch  # nobody was thought dead meanwhile
+
+    together(tmp_path, script)
+
+
+def test_a_helper_that_cannot_hold_the_model_says_so_and_gets_no_work(tmp_path: Path) -> None:
+    run = model_of_studio(tmp_path)
+
+    def script(machines: Together) -> None:
+        studio, helper = two(machines)
+
+        async def shrink() -> None:
+            helper.node.models.measure = lambda: None  # type: ignore[method-assign]
+            helper.node.models._size = Capacity(2, 1 << 30, 1 << 29)
+
+        machines.on_loop(shrink())
+        studio.worker.hold.clear()
+        studio.engine.open_run(run, rows(500))
+        why = wait_for(lambda: (seen := studio.sees(helper)) and seen.problems, "the reason", 30)
+        assert why == ("The model needs a machine with 1.7 GB of memory; this one has 1.1 GB.",)
+        studio.worker.hold.set()
+        until(studio.engine, "done", run.run_id)
+        assert helper.rows_asked == 0
+        assert not catalog.models_folder().exists()
+
+    together(tmp_path, script)
