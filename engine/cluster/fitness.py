@@ -157,7 +157,7 @@ class _Work:
         if self.answers >= RECENT:
             self.answers, self.seconds = self.answers / 2, self.seconds / 2
         self.answers += answers
-        self.seconds += max(seconds, 1e-6)
+        self.seconds += seconds if 1e-6 < seconds < 1e9 else 1e-6  # whatever a machine says, a number
 
     @property
     def rate(self) -> float:

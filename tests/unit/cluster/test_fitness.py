@@ -140,6 +140,15 @@ def test_a_few_rows_say_nothing_of_speed() -> None:
     assert book.of("one").value == pytest.approx(0.95)
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0, math.nan, math.inf, -math.inf, 1e300])
+def test_whatever_time_a_machine_claims_fitness_is_a_number(seconds: float) -> None:
+    book = FitnessBook()
+    book.hear("one", answers([0] * 30, seconds=seconds))
+    book.hear("two", answers([0] * 30, seconds=2.0))
+    for machine in ("one", "two"):
+        assert 0 <= (book.of(machine).value or -1) <= 1
+
+
 def test_models_are_told_apart() -> None:
     book = FitnessBook()
     book.hear("one", answers([0] * 30, model="small"))
