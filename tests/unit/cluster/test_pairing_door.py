@@ -410,7 +410,7 @@ def test_who_says_nothing_more_is_hung_up_on(start: bytes) -> None:
 def test_one_byte_at_a_time_does_not_hold_the_door_open() -> None:
     async def test() -> None:
         async with house(connection_seconds=0.3) as helper:
-            address, code = await helper.open()
+            address, _ = await helper.open()
             raw = await Raw.to(address)
 
             async def drip() -> None:
@@ -425,7 +425,7 @@ def test_one_byte_at_a_time_does_not_hold_the_door_open() -> None:
             dripping.cancel()
             raw.close()
             await until(lambda: not helper.door._connections, "the door forgot it")
-            assert await pair(address, code, STUDIO) == HELPER
+            assert helper.tries == TRIES
 
     within(test)
 
@@ -585,7 +585,7 @@ async def _expect_title(address: str, code: str, words: str) -> None:
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def _pair_with(answer: Handler, timeout: float = 10.0) -> EngineError:
+async def _pair_with(answer: Handler, timeout: float = 10.0, code: str = "482913") -> EngineError:
     """What pairing with a machine that behaves like this ends in."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -596,7 +596,7 @@ async def _pair_with(answer: Handler, timeout: float = 10.0) -> EngineError:
 
     server = await asyncio.start_server(serve, HERE, 0)
     try:
-        return await refused(f"{HERE}:{server.sockets[0].getsockname()[1]}", "482913", timeout=timeout)
+        return await refused(f"{HERE}:{server.sockets[0].getsockname()[1]}", code, timeout=timeout)
     finally:
         server.close()
         await server.wait_closed()
@@ -619,6 +619,47 @@ def test_whatever_else_listens_there_is_no_machine(garbage: bytes) -> None:
 
     async def test() -> None:
         assert "not a machine to be paired" in (await _pair_with(answer)).title
+
+    within(test)
+
+
+def swap_id(body: bytes) -> bytes:
+    """The id of a key the machine in the middle has, in place of the true one."""
+    for true in (STUDIO, HELPER):
+        body = body.replace(true.id.encode(), introduction("mallory").id.encode())
+    return body
+
+
+def flip_bit(body: bytes) -> bytes:
+    return body[:-1] + bytes([body[-1] ^ 1])
+
+
+@pytest.mark.parametrize(("frame", "meddle"), [(1, swap_id), (2, swap_id), *((n, flip_bit) for n in range(1, 7))])
+def test_a_machine_in_the_middle_pairs_with_nobody(frame: int, meddle: Callable[[bytes], bytes]) -> None:
+    """Between both, it passes everything on but for what it changes in one frame."""
+
+    async def test() -> None:
+        async with house() as helper:
+            address, code = await helper.open()
+
+            async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                door = await Raw.to(address)
+                ends = [(reader, door.writer), (door.reader, writer)]
+                try:
+                    for number in range(1, 7):
+                        source, sink = ends[(number + 1) % 2]
+                        body = await pairing_door._receive(source)
+                        if number == frame:
+                            body = meddle(body)
+                        sink.write(len(body).to_bytes(HEADER, "big") + body)
+                        await sink.drain()
+                finally:
+                    door.close()
+
+            error = await _pair_with(relay, code=code)
+            assert error.title
+            if frame < 6:
+                assert helper.accepted == []
 
     within(test)
 
