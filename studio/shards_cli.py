@@ -125,7 +125,7 @@ def told(report: Report) -> Iterator[str]:
     if outcome.decided:
         yield f"{outcome.decided:,} decided by people; about {outcome.disputed:,} of them they disagree"
     if outcome.errors:
-        yield f"{outcome.errors:,} have no label; the reason is in the column error"
+        yield f"{outcome.errors:,} without a label; the reason is in the column error"
     if outcome.contradicted:
         yield f"{outcome.contradicted:,} facts are told in different words: somebody changed a shard"
     torn = sum(source.torn for source in report.sources)
@@ -134,7 +134,8 @@ def told(report: Report) -> Iterator[str]:
     for source in report.sources:
         yield from (f"{source.path} goes on later: {why}" for why in source.waiting)
     if report.bad_lines:
-        yield f"{report.bad_lines:,} lines are no facts and were left out:"
+        are = "line is no fact and was" if report.bad_lines == 1 else "lines are no facts and were"
+        yield f"{report.bad_lines:,} {are} left out:"
         yield from (f"  {bad.file}:{bad.line}: {bad.why}" for bad in islice(report.bad, SHOWN))
 
 

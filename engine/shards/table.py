@@ -3,7 +3,7 @@
 Columns: id, idx, text, domain, run_id, task, dimension; then what counts: `label`, `label_id`, `confidence`, and
 `decided_by`, which is "model" or the reviewer's name; said by `worker` at `ts` in fact (`author`, `seq`). A label
 that a person rejected is empty. The columns from model_label on tell of the models: the answer that counts among
-theirs, how many `labels` they gave and how many of those agree with it.
+theirs, how many `labels` they gave and how many of those agree with it. In logprobs null is minus infinity.
 """
 
 from __future__ import annotations
