@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from studio import places, shards_cli
+from studio import helper_cli, places, runtime, shards_cli
 from studio.desk import Desk, Format, Standing, open_desk, studio_url
 from studio.terminal import Bar, complain, say
 from studio.words import time_left
@@ -50,9 +50,14 @@ def open_studio(
     workspace: Workspace = DEFAULT_WORKSPACE,
     port: Port = None,
     no_browser: NoBrowser = False,
+    mode: helper_cli.Mode = "auto",
+    prefer_leader: helper_cli.PreferLeader = False,
+    batch: helper_cli.Batch = 0,
+    peers: helper_cli.Peers = "",
 ) -> None:
     """Label text on your own machine. With no command: open the studio on this folder's workspace."""
     if context.invoked_subcommand is None:
+        runtime.engine_options = helper_cli.engine_options(mode, prefer_leader, batch, peers)
         _serve(workspace, port, no_browser)
 
 
@@ -64,8 +69,13 @@ def studio(
     ] = False,
     port: Port = None,
     no_browser: NoBrowser = False,
+    mode: helper_cli.Mode = "auto",
+    prefer_leader: helper_cli.PreferLeader = False,
+    batch: helper_cli.Batch = 0,
+    peers: helper_cli.Peers = "",
 ) -> None:
     """Open the studio; with --join on a helper, also when the machine it all began on is gone."""
+    runtime.engine_options = helper_cli.engine_options(mode, prefer_leader, batch, peers)
     if join:
         workspace = _joined()
     _serve(workspace, port, no_browser)
@@ -193,6 +203,7 @@ def status(workspace: Workspace = DEFAULT_WORKSPACE) -> None:
             say(f"{run.id[:8]}  {run.task_title}, {run.model_name}: {counts} ({state})")
 
 
+helper_cli.add_to(app)
 shards_cli.add_to(app)
 
 

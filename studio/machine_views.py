@@ -149,7 +149,8 @@ def code(studio: Studio, cluster: Cluster) -> None:
         with st.container(gap="xsmall"):
             st.markdown("**Code of this machine**")
             st.title(pairing.code, anchor=False)
-            address = f" or by the address {plain(cluster.listening)}" if cluster.listening else ""
+            places = words.pairing_places(cluster)
+            address = f" or adds it by the address {plain(places[0])}" if places else ""
             st.caption(
                 f"Type it on the other machine, which finds this one under Machines{address}. "
                 f"It lasts {words.clock(pairing.seconds_left)} and {plural(pairing.tries_left, 'try', 'tries')}."

@@ -145,6 +145,13 @@ def agreement(machine: Machine) -> str:
     return percent(machine.agreement) if machine.agreement is not None and machine.compared else ""
 
 
+def pairing_places(cluster: Cluster) -> list[str]:
+    """host:port at which this machine waits to be paired, likeliest first."""
+    own = next((machine.addresses for machine in cluster.machines if machine.me), ())
+    hosts = dict.fromkeys(address.rpartition(":")[0] for address in own)
+    return [f"{host}:{cluster.pairing.port}" for host in hosts if host] if cluster.pairing else []
+
+
 def clock(seconds: float) -> str:
     """Time left of something short: 112 -> "1:52"."""
     whole = max(0, round(seconds))

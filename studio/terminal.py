@@ -20,6 +20,11 @@ def say(words: str) -> None:
     _out.print(words, markup=False, soft_wrap=True)
 
 
+def explain(words: str) -> None:
+    """Words for the person, on standard error: standard output goes to a file or another program."""
+    _err.print(words, markup=False, soft_wrap=True)
+
+
 def complain(error: WinnowError) -> None:
     """What happened and what to do, on standard error."""
     _err.print(error.title, style="bold", markup=False, soft_wrap=True)
