@@ -358,7 +358,7 @@ class Core:
         slots = self.leases.free
         if slots <= 0 or self._stopped or not self.card.working or not any(self.plan.working()):
             return []
-        credit = m.Credit(self.epoch, slots, now)
+        credit = m.Credit(self.epoch, slots, now, self.card.boot)
         if self.is_leader:
             self.leading.credit(self.me, credit, now)
             return self._grant(now)

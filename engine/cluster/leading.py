@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from msgspec import structs
+
 from engine.cluster.claims import PREFETCH, Claims
 from engine.cluster.effects import GiveUp, claim_name
 from engine.cluster.entries import AnyBody, Labeled, Outline, StateSet
@@ -105,11 +107,14 @@ class Leading:
 
         for member, (credit, came) in list(self._credits.items()):
             # An old reading of a worker's clock would make a lease that is over when it arrives.
+            boot = self._card(member, card).boot
             if member == self._peers.me:
-                credit = Credit(credit.epoch, credit.slots, now)
+                credit = structs.replace(credit, clock=now)
             elif now - came > 2 * self._peers.timers.beat:
                 del self._credits[member]
                 continue
+            if credit.boot != boot:
+                continue  # it began anew, and what it holds is not known before its first beat
             slots = min(credit.slots, PREFETCH - self.claims.held_by(member))
             while slots > 0:
                 found = self.claims.take(member, self._card(member, card), can, self._ready(member, now), now)
@@ -118,13 +123,12 @@ class Leading:
                 work, failures, died_at = found
                 self._number += 1
                 name = claim_name(epoch, self._number)
-                boot = self._card(member, card).boot
                 ttl = self.claims.grant(name, work, member, boot, now, failures, died_at)
                 yield member, Grant(epoch, self._number, work, ttl, credit.clock, failures)
                 slots -= 1
                 left = credit.slots - 1
                 if left > 0:
-                    credit = Credit(credit.epoch, left, credit.clock)
+                    credit = structs.replace(credit, slots=left)
                     self._credits[member] = (credit, came)
                 else:
                     del self._credits[member]

@@ -8,7 +8,7 @@ import msgspec
 
 from engine.cluster.claims import PREFETCH
 from engine.cluster.effects import Abandon, AnyEffect, Claim, Start
-from engine.cluster.messages import Epoch, Grant, Held, Reason, Release
+from engine.cluster.messages import Epoch, Grant, Held, Reason, Release, Work
 from engine.cluster.plan import Plan
 
 
@@ -53,7 +53,7 @@ class Leases:
             return [_release(claim, "unknown")]
         if not willing(work.run_id) or self.free < 0:
             return [_release(claim, "stopped")]
-        at = self._plan.runs[work.run_id].unanswered(work.block, work.dimension, work.at)
+        at = self._unanswered(work)
         if not at:
             return [_release(claim, "unknown")]
         if now > grant.clock + grant.ttl:
@@ -85,9 +85,14 @@ class Leases:
         return self._give_back(late, "expired")
 
     def reconsider(self, willing: Callable[[str], bool]) -> list[AnyEffect | Release]:
-        """Give back what is not to be begun any more: a run was paused, or this machine."""
+        """Give back what is not to be begun any more: a run was paused, or this machine, or others answered it."""
         return self._give_back(
-            [lease for lease in self._open()[1:] if not willing(lease.claim.work.run_id)], "stopped"
+            [
+                lease
+                for lease in self._open()[1:]
+                if not willing(lease.claim.work.run_id) or not self._unanswered(lease.claim.work)
+            ],
+            "stopped",
         )
 
     def _open(self) -> list[Lease]:
@@ -103,6 +108,9 @@ class Leases:
                 del self._leases[lease.claim.name]
             out += [Abandon(lease.claim), _release(lease.claim, reason)]
         return out
+
+    def _unanswered(self, work: Work) -> tuple[int, ...]:
+        return self._plan.runs[work.run_id].unanswered(work.block, work.dimension, work.at)
 
     def _idle(self, lease: Lease, now: float) -> float:
         return max(0.0, now - max(lease.since, self._progressed))

@@ -124,11 +124,12 @@ class Lead(Message, frozen=True):
 
 
 class Credit(Message, frozen=True):
-    """A worker has room for `slots` more claims; `clock` is its own clock's reading."""
+    """A worker has room for `slots` more claims; `clock` is its own clock's reading, `boot` as in its card."""
 
     epoch: Epoch
     slots: Annotated[int, Meta(ge=1, le=16)]
     clock: Clock
+    boot: Annotated[str, Meta(max_length=32)]
 
 
 class Grant(Message, frozen=True):
