@@ -236,10 +236,6 @@ class _Way:
             self._broke(endpoint, event == zmq.EVENT_HANDSHAKE_FAILED_AUTH)
 
     def _connected(self, endpoint: str) -> None:
-        if self.linked:
-            if endpoint != self.linked:
-                self._rest(endpoint)
-            return
         self.linked = endpoint
         self.refused = False
         for other in self._trying:

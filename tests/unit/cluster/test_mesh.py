@@ -280,6 +280,23 @@ def test_a_restarted_machine_is_reached_again() -> None:
             assert again.heard == [(a.key, b"welcome back")]  # nothing was kept for it
 
 
+def test_what_waited_for_a_machine_is_not_kept_for_its_next_life() -> None:
+    with Machine() as a:
+        with Machine(reads=False) as b:
+            a.knows(b)
+            b.knows(a)
+            wait_for(lambda: a.ways, "the way is up", 30)
+            body = bytes(20_000)
+            while a.send(b.key, body):
+                pass
+        wait_for(lambda: a.ways[-1] == "-" + b.key, "it is gone", 30)
+        with Machine(b.keys, b.port) as again:
+            again.members.add(a.key)
+            wait_for(lambda: a.ways[-1] == "+" + b.key, "it is back", 30)
+            reaches(a, again, b"now")
+            assert again.heard == [(a.key, b"now")]
+
+
 def test_another_machine_at_the_same_port_is_not_taken_for_it() -> None:
     with Machine() as a:
         with Machine() as b:
@@ -295,6 +312,7 @@ def test_another_machine_at_the_same_port_is_not_taken_for_it() -> None:
         with Machine(b.keys, b.port) as again:
             again.members.add(a.key)
             wait_for(lambda: a.ways[-1] == "+" + b.key, "the true one is found again", 30)
+            assert not a.do(lambda: ways[b.key]._waits)  # and would be tried at once the next time
 
 
 OTHER_END = """
