@@ -71,7 +71,8 @@ class Labeling:
                 return False
             try:
                 with sqlite3.connect(f"file:{log}?mode=ro", uri=True) as db:
-                    return bool(db.execute("select count(*) >= 8 from fact").fetchone()[0])
+                    labels = "select coalesce(sum(count), 0) >= 8 from entry where kind = 'label'"
+                    return bool(db.execute(labels).fetchone()[0])
             except sqlite3.Error:
                 return False
 
