@@ -130,7 +130,7 @@ class Core:
             beat = self._beat()
             effects += self._to_all(beat)
             if self.is_leader:
-                self.leading.heard(self.me, beat, now)
+                self.leading.heard(self.me, beat, self.epoch, now)
             effects += self._want(now)
         effects += self._from_worker(self.leases.expire(now), now)
         if self.is_leader:
@@ -303,7 +303,7 @@ class Core:
         if self.is_leader:
             if message.epoch < self.epoch:
                 effects.append(Send(sender, m.Lead(self.epoch, "")))
-            self.leading.heard(sender, message, now)
+            self.leading.heard(sender, message, self.epoch, now)
             effects += self._grant(now)
         return effects
 

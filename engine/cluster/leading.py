@@ -31,10 +31,12 @@ class Leading:
         self._paces = Paces()
         self._credits: dict[str, tuple[Credit, float]] = {}  # by member, with the time it came
         self._unable: dict[tuple[str, str], tuple[str, str]] = {}  # member and run: boot, why
+        self._told: dict[str, str] = {}  # member: the life of it that told this leader what it holds
         self._number = 0
 
     def begin(self, boot: str, own: Iterable[Held], now: float) -> None:
         """A leadership begins, with what this machine itself is working on."""
+        self._told = {self._peers.me: boot}
         self.claims = Claims(self._plan, self._paces, self._owners())
         self._credits.clear()
         self._number = 0
@@ -61,9 +63,11 @@ class Leading:
         if self.claims is not None:
             self.claims.expire(now, lambda member: self._peers.dead(member, now))
 
-    def heard(self, sender: str, beat: Beat, now: float) -> None:
-        """A beat renews the claims it names."""
+    def heard(self, sender: str, beat: Beat, epoch: Epoch, now: float) -> None:
+        """A beat renews the claims it names; the first one under this epoch tells what is worked on already."""
         if self.claims is not None:
+            if beat.epoch == epoch:
+                self._told[sender] = beat.card.boot
             held = {claim_name(item.epoch, item.claim): item for item in beat.held}
             for name, item in held.items():
                 if name not in self.claims.out:
@@ -107,14 +111,13 @@ class Leading:
 
         for member, (credit, came) in list(self._credits.items()):
             # An old reading of a worker's clock would make a lease that is over when it arrives.
-            boot = self._card(member, card).boot
             if member == self._peers.me:
                 credit = structs.replace(credit, clock=now)
             elif now - came > 2 * self._peers.timers.beat:
                 del self._credits[member]
                 continue
-            if credit.boot != boot:
-                continue  # it began anew, and what it holds is not known before its first beat
+            if self._told.get(member) != credit.boot:
+                continue  # what it holds already is not known before its first beat
             slots = min(credit.slots, PREFETCH - self.claims.held_by(member))
             while slots > 0:
                 found = self.claims.take(member, self._card(member, card), can, self._ready(member, now), now)
@@ -123,7 +126,7 @@ class Leading:
                 work, failures, died_at = found
                 self._number += 1
                 name = claim_name(epoch, self._number)
-                ttl = self.claims.grant(name, work, member, boot, now, failures, died_at)
+                ttl = self.claims.grant(name, work, member, credit.boot, now, failures, died_at)
                 yield member, Grant(epoch, self._number, work, ttl, credit.clock, failures)
                 slots -= 1
                 left = credit.slots - 1
