@@ -354,7 +354,7 @@ def tag_of(body: bytes) -> str:
     try:
         # The same in other words: whoever reads it as rows must find it among the rows.
         return str(msgspec.msgpack.decode(body)[0])
-    except (msgspec.DecodeError, LookupError, TypeError, ValueError):
+    except (msgspec.DecodeError, LookupError, TypeError, ValueError, RecursionError):
         return ""
 
 

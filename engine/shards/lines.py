@@ -169,7 +169,7 @@ def _answers(view: LedgerView, entry: Entry, body: Labeled) -> list[Line]:
 def _decision(view: LedgerView, entry: Entry, body: Decided) -> list[Line]:
     try:
         event = msgspec.json.decode(body.event, type=_Event)
-    except (msgspec.DecodeError, ValueError):
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return []  # no event of a reviewer: nobody counts it
     place = view.place(body.row_id)
     (_, text, domain) = view.rows(place[0], [place[1]])[0] if place else ("", "", "")

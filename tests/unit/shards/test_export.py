@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from filelock import FileLock
 
-from engine.cluster.entries import Entry, RowsPlanned
+from engine.cluster.entries import Decided, Entry, RowsPlanned
 from engine.cluster.ledger import Ledger
 from engine.shards.export import LOCK, export
 from engine.shards.lines import decode_line
@@ -226,6 +226,15 @@ def test_what_a_newer_version_wrote_waits_too(tmp_path: Path) -> None:
     (shard,) = export(ledger_at(tmp_path, mine), tmp_path)
     assert shard.added == 2
     assert "newer version" in shard.waiting
+
+
+@pytest.mark.parametrize("event", ["", "[]", '{"action":"approve"}', '{"session":' + "[" * 100_000])
+def test_a_decision_without_an_event_is_no_fact(tmp_path: Path, event: str) -> None:
+    log = Log(author())
+    log.add(Decided("moods", "mood", ROWS[0][0], RUN.run_id, "good", True, event, 1))
+    log.decide(ROWS[0][0], "approve", "good")
+    (shard,) = export(ledger_at(tmp_path, log), tmp_path)
+    assert (shard.added, shard.waiting) == (1, "")
 
 
 def test_all_machines_write_the_same_shards(tmp_path: Path) -> None:
