@@ -11,7 +11,10 @@ import functools
 import ipaddress
 import re
 import socket
+import threading
+import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 
 import msgspec
 import psutil
@@ -21,6 +24,10 @@ from workspace.errors import EngineError
 MAX_TRIED = 16  # addresses of one machine tried at the same time
 MAX_REMEMBERED = 8  # addresses of one machine that worked, newest first
 SURE = 4  # of the remembered and of the typed ones, tried even if many were found
+LOOKUP_SECONDS = 2.0  # for which a name is waited for
+KNOWN_SECONDS = 10.0  # for which what a name stands for is not asked again
+MAX_LOOKUPS = 16  # names looked up at the same time
+MAX_KNOWN = 256  # names of which the answer is kept
 MAX_HOST = 253  # characters of a name in the DNS
 
 # Interfaces that lead to containers and virtual machines of this machine; told last, they rarely lead back here.
@@ -28,6 +35,9 @@ INNER = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "vethernet", "lxc
 
 _NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
 _ZONE = re.compile(r"[A-Za-z0-9._-]{1,32}")
+
+_lookups: dict[str, Future[tuple[str, ...]]] = {}  # under way
+_answers: dict[str, tuple[float, tuple[str, ...]]] = {}  # when they came, and the last ones
 
 IP = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -86,19 +96,47 @@ async def resolve(addresses: Iterable[str]) -> list[str]:
     What is dialed has to be a number: ZeroMQ looks names up in the thread that moves all messages, and a name
     server that does not answer would hold them all.
     """
-    numeric: dict[str, None] = {}
-    for one in valid(addresses):
-        if one.ip is not None:
-            numeric[str(one)] = None
-            continue
-        try:
-            loop = asyncio.get_running_loop()
-            answers = await loop.getaddrinfo(one.host, one.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            continue
-        for *_, place in answers[:MAX_TRIED]:
-            numeric[str(HostPort(str(place[0]), one.port))] = None
-    return list(numeric)
+    places = valid(addresses)
+    found = await asyncio.gather(*(_numbers(place.host) for place in places))
+    return list(
+        dict.fromkeys(
+            str(HostPort(ip, place.port)) for place, ips in zip(places, found, strict=True) for ip in ips
+        )
+    )
+
+
+async def _numbers(host: str) -> tuple[str, ...]:
+    """The addresses a name stands for; none if it takes too long, until it is asked for again.
+
+    A thread of its own for each name, that may be left behind: the system may take half a minute for one.
+    """
+    if _ip(host) is not None:
+        return (host,)
+    asked, ips = _answers.get(host, (-KNOWN_SECONDS, ()))
+    if time.monotonic() - asked < KNOWN_SECONDS:
+        return ips
+    answer = _lookups.get(host)
+    if answer is None:
+        if len(_lookups) >= MAX_LOOKUPS:
+            return ips
+        answer = _lookups[host] = Future()
+        threading.Thread(target=_look_up, args=(host, answer), daemon=True).start()
+    await asyncio.wait([asyncio.wrap_future(answer)], timeout=LOOKUP_SECONDS)
+    if not answer.done():
+        return ips
+    _lookups.pop(host, None)
+    _answers[host] = time.monotonic(), answer.result()
+    while len(_answers) > MAX_KNOWN:
+        del _answers[next(iter(_answers))]
+    return answer.result()
+
+
+def _look_up(host: str, answer: Future[tuple[str, ...]]) -> None:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        found = []
+    answer.set_result(tuple(dict.fromkeys(str(place[0]) for *_, place in found))[:MAX_TRIED])
 
 
 def to_try(

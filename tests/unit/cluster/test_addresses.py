@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 
 import pytest
 from hypothesis import given
@@ -87,6 +89,29 @@ def test_names_are_looked_up_and_unknown_ones_left_out() -> None:
     assert found[:2] == numbers
     assert set(found[2:]) <= {"127.0.0.1:5870", "[::1]:5870"}
     assert found[2:]
+
+
+def test_a_name_server_that_does_not_answer_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers, asked = threading.Event(), []
+
+    def silent(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        assert answers.wait(60)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("10.0.0.7", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    monkeypatch.setattr(addresses, "LOOKUP_SECONDS", 0.01)
+    names = ["10.0.0.5:1", *(f"silent-{number}.invalid:1" for number in range(40))]
+    for _ in range(3):
+        assert asyncio.run(addresses.resolve(names)) == ["10.0.0.5:1"]
+    assert len(asked) == len(set(asked)) == addresses.MAX_LOOKUPS
+    answers.set()
+    monkeypatch.setattr(addresses, "LOOKUP_SECONDS", 30)
+    assert asyncio.run(addresses.resolve(["silent-0.invalid:2"])) == ["10.0.0.7:2"]
+    assert asyncio.run(addresses.resolve(["silent-0.invalid:3"])) == ["10.0.0.7:3"]
+    assert len(asked) == addresses.MAX_LOOKUPS  # the answer is kept for a while
+    asyncio.run(addresses.resolve(names))
+    assert not addresses._lookups
 
 
 def test_the_likeliest_are_tried_first_and_this_machine_never() -> None:
