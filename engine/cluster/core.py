@@ -164,7 +164,8 @@ class Core:
                     effects += self._from_worker(self.leases.granted(message, self._willing, now), now)
             case m.Release():
                 effects += self._released(sender, message, now)
-            case m.Facts():
+            case m.Facts():  # sent from the disk, so the sender holds them
+                peer.hold(message.author, message.first + sum(count for count, _ in message.entries))
                 accepted, effects = self.replication.accept(sender, message, now)
                 if accepted:
                     self.leading.arriving(body for _, body in accepted)

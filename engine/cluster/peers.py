@@ -69,10 +69,12 @@ class Peers:
         return peer
 
     def greet(self, member: str, card: Card) -> None:
-        """A machine says what it is; after a restart its former silence was no false alarm."""
+        """A machine says what it is; after a restart its former silence was no false alarm, and its disk may be
+        another one."""
         peer = self.all[member]
         if peer.card is not None and peer.card.boot != card.boot:
             peer.alarms = 0
+            peer.vector = {}
         peer.card = card
 
     def dead_after(self, peer: Peer) -> float:
