@@ -17,6 +17,18 @@ from workspace.errors import EngineError
 from workspace.machines import Cluster, FoundMachine, Machine, Pairing
 
 GIB = 1 << 30
+# A server process of the browser tests whose studio shows the machines of a file; everything else is real.
+SHOWING = """
+import os, sys
+from pathlib import Path
+from studio import runtime
+from studio.server import serve
+from tests.shown_machines import ShowingStudio
+from workspace.store import open_store
+os.environ[runtime.VARIABLE] = sys.argv[1]
+runtime.use(ShowingStudio(open_store(Path(sys.argv[1]))))
+serve(Path(sys.argv[1]), int(sys.argv[2]), False)
+"""
 RIGHT_CODE = "482-913"
 
 LAPTOP = Machine(

@@ -4,8 +4,8 @@
 const mounted = new WeakMap()
 const CARD = { width: 196, height: 78 }
 const SMALL = { width: 148, height: 78 }
-const NARROW = 600 // pixels below which cards stand in rows
-const CIRCLE = 10 // machines that find room around a table; more of them stand in rows
+const GAP = 14 // pixels between cards, at least
+const NARROW = 600 // pixels below which cards are small and stand in rows
 const SPEED = 120 // pixels per second of a dot
 const BOW = 16 // pixels between the way out and the way back
 const SVG = "http://www.w3.org/2000/svg"
@@ -17,28 +17,41 @@ function spread(values) {
   return values.map((value) => (high - low < 1e-6 ? 0 : (2 * (value - low)) / (high - low) - 1))
 }
 
-// Where the middle of each card is, for a stage of this width: around a table, or in rows under the leader.
+// Where the middle of each card is, for a stage of this width: around a table, or in rows where they would touch.
 function places(ids, hub, width) {
+  const table = aroundTable(ids, width)
+  return width < NARROW || crowded(table) ? inRows(ids, hub, width) : table
+}
+
+function aroundTable(ids, width) {
   const count = ids.length
-  if (count <= CIRCLE && width >= NARROW) {
-    const height = count === 1 ? 118 : count === 2 ? 140 : count <= 4 ? 290 : count <= 6 ? 350 : 430
-    const rx = Math.min(count === 2 ? 270 : 400, (width - CARD.width) / 2 - 10)
-    const ry = (height - CARD.height) / 2 - 8
-    const angles = ids.map((_, index) => Math.PI + (index * 2 * Math.PI) / count)
-    const xs = spread(angles.map(Math.cos))
-    const ys = spread(angles.map(Math.sin))
-    const spot = (index) => ({ x: width / 2 + rx * xs[index], y: height / 2 + ry * ys[index] })
-    return { card: CARD, height, at: new Map(ids.map((id, index) => [id, spot(index)])) }
-  }
+  const height = count === 1 ? 118 : count === 2 ? 140 : count <= 4 ? 290 : count <= 6 ? 350 : 430
+  const rx = Math.min(count === 2 ? 270 : 400, (width - CARD.width) / 2 - 10)
+  const ry = (height - CARD.height) / 2 - 8
+  const angles = ids.map((_, index) => Math.PI + (index * 2 * Math.PI) / count)
+  const xs = spread(angles.map(Math.cos))
+  const ys = spread(angles.map(Math.sin))
+  const spot = (index) => ({ x: width / 2 + rx * xs[index], y: height / 2 + ry * ys[index] })
+  return { card: CARD, height, at: new Map(ids.map((id, index) => [id, spot(index)])) }
+}
+
+function crowded({ card, at }) {
+  const spots = [...at.values()]
+  const near = (a, b) => Math.abs(a.x - b.x) < card.width + GAP && Math.abs(a.y - b.y) < card.height + GAP
+  return spots.some((a, index) => spots.slice(index + 1).some((b) => near(a, b)))
+}
+
+// The leader above, the others below it in rows.
+function inRows(ids, hub, width) {
   const card = width < NARROW ? SMALL : CARD
-  const columns = Math.max(1, Math.floor((width + 12) / (card.width + 16)))
+  const columns = Math.max(1, Math.floor((width + GAP) / (card.width + GAP)))
   const step = card.height + 34
   const at = new Map([[hub, { x: width / 2, y: card.height / 2 + 8 }]])
   const others = ids.filter((id) => id !== hub)
   others.forEach((id, index) => {
     const row = Math.floor(index / columns)
     const inRow = Math.min(columns, others.length - row * columns)
-    const x = width / 2 + ((index % columns) - (inRow - 1) / 2) * (card.width + 16)
+    const x = width / 2 + ((index % columns) - (inRow - 1) / 2) * (card.width + GAP)
     at.set(id, { x, y: card.height / 2 + 8 + (row + 1) * step })
   })
   return { card, height: card.height + 16 + Math.ceil(others.length / columns) * step, at }

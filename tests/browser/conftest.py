@@ -15,7 +15,7 @@ import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import pytest
@@ -54,7 +54,8 @@ def free_port() -> int:
 class Server:
     """A studio in a process of its own on a workspace file."""
 
-    def __init__(self, workspace: Path, port: int | None = None) -> None:
+    def __init__(self, workspace: Path, port: int | None = None, script: str = START) -> None:
+        self._script = script
         self.workspace = workspace
         self.port = port or free_port()
         self.log = workspace.with_suffix(".log")
@@ -73,7 +74,7 @@ class Server:
         # Into a file: a pipe nobody reads would stop the server once it is full.
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", START, str(self.workspace), str(self.port)],
+                [sys.executable, "-c", self._script, str(self.workspace), str(self.port)],
                 cwd=ROOT,
                 stdout=log,
                 stderr=log,
@@ -112,14 +113,17 @@ class Server:
         return False
 
 
-Serve = Callable[[Path], Server]
+class Serve(Protocol):
+    """Starts a studio on a workspace file; `script` is what its process does instead of the usual."""
+
+    def __call__(self, workspace: Path, script: str = START) -> Server: ...
 
 
 def _serving() -> Iterator[Serve]:
     started: list[Server] = []
 
-    def start(workspace: Path) -> Server:
-        server = Server(workspace)
+    def start(workspace: Path, script: str = START) -> Server:
+        server = Server(workspace, script=script)
         started.append(server)
         return server.start()
 

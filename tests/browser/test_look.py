@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from tests.browser.conftest import Serve, Server, settled
 from tests.seeding import seeded_file
+from tests.shown_machines import ALONE, CODE, NAS, PHONE, SHOWING, THREE, show
 
-PAGES = ("Home", "Data", "Task", "Label", "Review", "Calibration", "Export")
+PAGES = ("Home", "Data", "Task", "Label", "Review", "Calibration", "Export", "Machines")
 
 
 @pytest.fixture(scope="module")
 def servers(serve_module: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Server]]:
     folder: Path = tmp_path_factory.mktemp("look")
     seeded_file(folder / "full.duckdb", [f"text number {n}" for n in range(60)])
-    found = {name: serve_module(folder / f"{name}.duckdb") for name in ("empty", "full")}
+    show(folder / "full.duckdb", msgspec.structs.replace(THREE, found=(NAS, PHONE), pairing=CODE))
+    show(folder / "empty.duckdb", ALONE)
+    found = {name: serve_module(folder / f"{name}.duckdb", SHOWING) for name in ("empty", "full")}
     yield found
     for server in found.values():
         log = server.log.read_text(encoding="utf-8").lower()
