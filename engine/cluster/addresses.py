@@ -57,6 +57,19 @@ class HostPort(msgspec.Struct, frozen=True):
         return _ip(self.host)
 
 
+class Interface(msgspec.Struct, frozen=True, order=True):
+    """One address of an interface of this machine."""
+
+    name: str
+    ip: str
+    network: str = ""  # 192.168.1.0/24; empty when the system does not say
+
+    @property
+    def inner(self) -> bool:
+        """It leads to containers and virtual machines of this machine."""
+        return self.name.lower().startswith(INNER)
+
+
 def parse(text: str) -> HostPort:
     """An address of the form host:port or [IPv6 address]:port. Raises EngineError saying what is wrong."""
     host, colon, port = text.strip().rpartition(":")
@@ -159,32 +172,49 @@ def remember(before: Sequence[str], worked: str) -> tuple[str, ...]:
     return (worked, *(address for address in before if address != worked))[:MAX_REMEMBERED]
 
 
-def own(interfaces: Iterable[tuple[str, str]], port: int, host: str = "") -> tuple[str, ...]:
-    """What to tell others, of the (interface name, ip) of this machine: where it listens on `port` of `host`
-    (empty, "*", "0.0.0.0" or "::" for all interfaces). Loopback only if there is nothing else."""
+def likeliest(ips: Iterable[str], interfaces: Sequence[Interface]) -> list[str]:
+    """The addresses of another machine, those first that this one probably reaches: of networks it is in, then
+    of others, then of the networks of its own containers, and its own last, for many machines have the same."""
+    mine = {interface.ip for interface in interfaces}
+    outer = [_network(interface.network) for interface in interfaces if not interface.inner]
+    inner = [_network(interface.network) for interface in interfaces if interface.inner]
+
+    def distance(text: str) -> int:
+        ip = _ip(text)
+        if text in mine:
+            return 3
+        if ip is None or any(network is not None and ip in network for network in inner):
+            return 2
+        return 0 if any(network is not None and ip in network for network in outer) else 1
+
+    return sorted(ips, key=distance)
+
+
+def own(interfaces: Iterable[Interface], port: int, host: str = "") -> tuple[str, ...]:
+    """What to tell others of this machine: where it listens on `port` of `host` (empty, "*", "0.0.0.0" or "::"
+    for all interfaces). Loopback only if there is nothing else."""
     if (bound := _ip(host)) is not None and not bound.is_unspecified:
         return (str(HostPort(str(bound), port)),)
     usable: list[str] = []
     inner: list[str] = []
     loopback: list[str] = []
-    for name, text in interfaces:
-        ip = _ip(text)
+    for interface in interfaces:
+        ip = _ip(interface.ip)
         if ip is None or ip.is_unspecified or ip.is_multicast:
             continue
         if ip.version == 6 and (ip.is_link_local or host == "0.0.0.0"):  # noqa: S104 - compared, not bound
             continue  # such an address means another machine on each network; or nobody listens there
-        sort = loopback if ip.is_loopback else inner if name.lower().startswith(INNER) else usable
+        sort = loopback if ip.is_loopback else inner if interface.inner else usable
         sort.append(str(HostPort(str(ip), port)))
     return tuple(dict.fromkeys([*usable, *inner] or loopback))[:MAX_TRIED]
 
 
-def interfaces() -> tuple[tuple[str, str], ...]:
-    """(interface name, ip) of what this machine is connected by now, in a steady order: not of an interface that
-    is down or has no cable."""
+def interfaces() -> tuple[Interface, ...]:
+    """What this machine is connected by now, in a steady order: no interface that is down or has no cable."""
     states = psutil.net_if_stats()
     return tuple(
         sorted(
-            (name, one.address)
+            Interface(name, one.address, _network_of(one.address, one.netmask))
             for name, several in psutil.net_if_addrs().items()
             for one in several
             if one.family in (socket.AF_INET, socket.AF_INET6) and name in states and states[name].isup
@@ -208,6 +238,17 @@ def _ip(text: str) -> IP | None:
     if isinstance(ip, ipaddress.IPv6Address) and ip.scope_id is not None and not _ZONE.fullmatch(ip.scope_id):
         return None
     return ip
+
+
+def _network_of(address: str, netmask: str | None) -> str:
+    ip, mask = _ip(address.partition("%")[0]), _ip(netmask or "")
+    if ip is None or mask is None or ip.version != mask.version:
+        return ""
+    return str(ipaddress.ip_network(f"{ip}/{int(mask).bit_count()}", strict=False))
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    return ipaddress.ip_network(text) if text else None
 
 
 def _wrong(text: str, why: str) -> EngineError:

@@ -52,6 +52,7 @@ class Discovery:
         self._news = asyncio.Event()
         self._ask = False
         self._task: asyncio.Task[None] | None = None
+        self._near: tuple[addresses.Interface, ...] = ()
         self._heard: dict[str, Found] = {}  # by full name
         self._lookups: dict[str, asyncio.Task[None]] = {}
 
@@ -73,12 +74,14 @@ class Discovery:
         self._news.set()
 
     async def close(self) -> None:
-        """Say goodbye and stop."""
+        """Say goodbye and stop. Strangers are forgotten, for nobody looks any more whether they are there."""
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+            self._heard = {name: found for name, found in self._heard.items() if self._is_member(found.id)}
+            self.found = merged(self._heard.values())
 
     async def _run(self) -> None:
         while True:
@@ -98,12 +101,14 @@ class Discovery:
     async def _hold(self, session: _Session) -> None:
         """Keep what is called out and what is known up to date."""
         await session.open()
+        self._near = session.near
         asked = asyncio.get_running_loop().time()
         while True:
             await session.call_out(self._advert)
             self._set_problem("")
             await self._wait(self._every)
             await session.follow_interfaces()
+            self._near = session.near
             now = asyncio.get_running_loop().time()
             if self._ask or now - asked > ASK_EVERY:
                 self._ask, asked = False, now
@@ -135,7 +140,7 @@ class Discovery:
 
         info = AsyncServiceInfo(TYPE, name)
         answered = await info.async_request(zeroconf, LOOKUP_MS)
-        ips = info.parsed_scoped_addresses()
+        ips = addresses.likeliest(info.parsed_scoped_addresses(), self._near)
         self._set_heard(name, read(name, info.properties, ips, info.port) if answered else None)
 
     def _set_heard(self, name: str, found: Found | None) -> None:
@@ -177,7 +182,7 @@ class _Session:
         self._browser: AsyncServiceBrowser | None = None
         self._info: AsyncServiceInfo | None = None
         self._called: tuple[Advert, tuple[str, ...]] | None = None
-        self._seen: tuple[tuple[str, str], ...] = ()
+        self.near: tuple[addresses.Interface, ...] = ()
 
     @property
     def zeroconf(self) -> Zeroconf:
@@ -188,7 +193,7 @@ class _Session:
         from zeroconf import InterfaceChoice  # it takes a while, and who looks for nobody can do without
         from zeroconf.asyncio import AsyncZeroconf
 
-        self._seen = await self._look()
+        self.near = await self._look()
         self._zeroconf = AsyncZeroconf(interfaces=self._chosen or InterfaceChoice.All)
         await self.zeroconf.async_wait_for_start()
         await self.ask()
@@ -210,9 +215,9 @@ class _Session:
 
     async def follow_interfaces(self) -> None:
         """Use interfaces that appeared since, and no more those that are gone."""
-        seen = await self._look()
-        if seen != self._seen:
-            self._seen = seen
+        near = await self._look()
+        if near != self.near:
+            self.near = near
             assert self._zeroconf is not None
             await self._zeroconf.async_update_interfaces()
             await self.ask()
@@ -247,9 +252,9 @@ class _Session:
             await (await self._zeroconf.async_register_service(info, allow_name_change=True))
 
     def _ips(self, advert: Advert | None) -> tuple[str, ...]:
-        own = addresses.own(self._seen, 1, advert.host if advert is not None else "")
+        own = addresses.own(self.near, 1, advert.host if advert is not None else "")
         return tuple(addresses.parse(address).host for address in own)
 
-    async def _look(self) -> tuple[tuple[str, str], ...]:
-        seen = await asyncio.to_thread(addresses.interfaces)
-        return tuple(one for one in seen if not self._chosen or one[1] in self._chosen)
+    async def _look(self) -> tuple[addresses.Interface, ...]:
+        all_of_them = await asyncio.to_thread(addresses.interfaces)
+        return tuple(one for one in all_of_them if not self._chosen or one.ip in self._chosen)

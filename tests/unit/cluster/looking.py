@@ -69,6 +69,12 @@ class Looking:
     def say(self, advert: Advert | None) -> None:
         self._loop.do(self.discovery.update(advert))
 
+    def rest(self) -> None:
+        self._loop.do(self.discovery.close())
+
+    def start(self) -> None:
+        self._loop.do(self.discovery.start(self.advert))
+
     def look(self) -> None:
         async def look() -> None:
             self.discovery.look()

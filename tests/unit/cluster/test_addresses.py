@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.cluster import addresses
-from engine.cluster.addresses import HostPort, parse
+from engine.cluster.addresses import HostPort, Interface, parse
 from workspace.errors import EngineError
 
 
@@ -142,18 +142,18 @@ def test_what_worked_last_is_remembered_first() -> None:
 
 
 INTERFACES = (
-    ("docker0", "172.17.0.1"),
-    ("en0", "192.168.1.20"),
-    ("en0", "fe80::1%en0"),
-    ("en0", "2001:db8::20"),
-    ("lo", "127.0.0.1"),
-    ("lo", "::1"),
-    ("wlan0", "192.168.1.21"),
+    Interface("docker0", "172.17.0.1", "172.17.0.0/16"),
+    Interface("en0", "192.168.1.20", "192.168.1.0/24"),
+    Interface("en0", "fe80::1%en0", "fe80::/64"),
+    Interface("en0", "2001:db8::20", "2001:db8::/64"),
+    Interface("lo", "127.0.0.1", "127.0.0.0/8"),
+    Interface("lo", "::1", "::1/128"),
+    Interface("wlan0", "192.168.1.21"),
 )
 
 
 def test_what_to_tell_others_of_this_machine() -> None:
-    def own(interfaces: tuple[tuple[str, str], ...], host: str = "") -> list[str]:
+    def own(interfaces: tuple[Interface, ...], host: str = "") -> list[str]:
         return list(addresses.own(interfaces, 5870, host))
 
     every = ["192.168.1.20:5870", "[2001:db8::20]:5870", "192.168.1.21:5870", "172.17.0.1:5870"]
@@ -161,10 +161,21 @@ def test_what_to_tell_others_of_this_machine() -> None:
     assert own(INTERFACES, "0.0.0.0") == [address for address in every if "[" not in address]
     assert own(INTERFACES, "192.168.1.21") == ["192.168.1.21:5870"]
     assert own(INTERFACES[4:6]) == ["127.0.0.1:5870", "[::1]:5870"]
-    assert own((("eth0", "nonsense"), ("eth0", "224.0.0.1"))) == []
+    assert own((Interface("eth0", "nonsense"), Interface("eth0", "224.0.0.1"))) == []
+
+
+def test_addresses_within_reach_come_first() -> None:
+    far = ["10.9.9.9", "192.168.1.99", "172.17.0.1", "172.17.0.9", "2001:db8::99", "nonsense", "192.168.1.20"]
+    assert addresses.likeliest(far, INTERFACES) == [
+        *("192.168.1.99", "2001:db8::99"),
+        "10.9.9.9",
+        *("172.17.0.9", "nonsense"),
+        *("172.17.0.1", "192.168.1.20"),
+    ]
+    assert addresses.likeliest(far, []) == [ip for ip in far if ip != "nonsense"] + ["nonsense"]
 
 
 def test_this_machine_is_somewhere() -> None:
     found = addresses.interfaces()
-    assert any(ip == "127.0.0.1" for _, ip in found)
+    assert any(one.ip == "127.0.0.1" and one.network == "127.0.0.0/8" for one in found)
     assert addresses.own(found, 5870)

@@ -53,3 +53,14 @@ def test_where_there_is_no_such_network_it_says_so_and_goes_on() -> None:
         a.say(msgspec.structs.replace(a.advert, pairing=4711))
         a.look()
         assert a.discovery.found == {}
+
+
+def test_looking_may_end_and_begin_again() -> None:
+    with Looking("study", LOOPBACK) as a, Looking("attic", LOOPBACK) as b, Looking("cellar", LOOPBACK) as c:
+        a.members.add(b.id)
+        wait_for(lambda: a.finds(b)() and a.finds(c)() and c.finds(a)(), "they find each other", 30)
+        a.rest()
+        wait_for(lambda: not c.finds(a)(), "it said goodbye", 30)
+        assert set(a.discovery.found) == {b.id}
+        a.start()
+        wait_for(lambda: a.finds(c)() and c.finds(a)(), "they find each other again", 30)
