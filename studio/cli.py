@@ -67,6 +67,9 @@ def studio(
     join: Annotated[
         bool, typer.Option("--join", help="Open what this machine's helper knows of: all runs of its cluster.")
     ] = False,
+    state: Annotated[
+        Path | None, typer.Option(help="With --join: the helper's folder, if not the usual one.")
+    ] = None,
     port: Port = None,
     no_browser: NoBrowser = False,
     mode: helper_cli.Mode = "auto",
@@ -77,17 +80,16 @@ def studio(
     """Open the studio; with --join on a helper, also when the machine it all began on is gone."""
     runtime.engine_options = helper_cli.engine_options(mode, prefer_leader, batch, peers)
     if join:
-        workspace = _joined()
+        workspace = _joined((state or places.helper_folder()).absolute())
     _serve(workspace, port, no_browser)
 
 
-def _joined() -> Path:
-    """The workspace of a studio on this machine's helper. Raises WinnowError when there is no helper."""
-    folder = places.helper_folder()
+def _joined(folder: Path) -> Path:
+    """The workspace of a studio on the helper of that folder. Raises WinnowError when there is none."""
     if not (folder / "ledger.sqlite").exists():
         raise WinnowError(
-            f"There is no helper on this machine: {folder} is not there.",
-            "Start one with `winnow helper` and pair it, or say with WINNOW_HELPER where it is.",
+            f"There is no helper in {folder}.",
+            "Start one with `winnow helper` and pair it, or say with --state where it is.",
         )
     say("This studio shows the runs, rows, labels and decisions this helper has; more come in by themselves.")
     say("Known labels from files and calibrations stay on the machine where they were made.")

@@ -23,6 +23,7 @@ Share = Callable[[float], None]
 Format = Literal["csv", "jsonl", "parquet"]
 
 POLL = 0.3  # seconds between looks at a job or a run
+CATCH_UP_WITHIN = 60.0  # seconds for reading what other machines did
 ANSWER_WITHIN = 60.0  # seconds; loading and labeling are jobs, so every single answer is quick
 
 
@@ -61,12 +62,15 @@ def open_desk(workspace: Path, *, create: bool = True) -> Desk:
     Raises WorkspaceBusy when something else than a reachable studio holds the file, and what `open_store` raises.
     """
     try:
-        return OwnDesk(runtime.Studio(open_store(workspace, create=create)))
+        # What a helper has needs no workspace before it is looked at.
+        studio = runtime.Studio(open_store(workspace, create=create or places.joined(workspace)))
     except WorkspaceBusy:
         url = studio_url(workspace)
         if url is None:
             raise
         return StudioDesk(url)
+    studio.catch_up(CATCH_UP_WITHIN)
+    return OwnDesk(studio)
 
 
 def studio_url(workspace: Path) -> str | None:

@@ -21,6 +21,7 @@ import msgspec
 
 from studio.handing import Handing, hand_decisions
 from studio.homecoming import Homecoming
+from studio.wishes import Wishes
 from workspace import carried, company, unfinished
 from workspace.errors import EngineError, WinnowError
 from workspace.facts import EngineStatus, RunProgress, RunState
@@ -76,17 +77,17 @@ class EngineLink:
         self._engine: Engine | None = None
         self._home = Homecoming(store)
         self._handing = Handing(store)
-        self._known: dict[str, Known] = {}  # where each run stands, wishes first
-        self._old: set[str] = set()  # runs with a wish from before this studio was opened
+        self._wishes = Wishes(store)
         self._compared: dict[str, int] = {}  # rows each run had when its plan was compared with this engine's
         self._counts: dict[str, int] = {}  # planned rows per run
+        self._growths = 0  # how often a plan has grown
         self._unsettled = False  # something wanted that no engine has heard of, or facts nobody has fetched
         self._kept = stays  # there has to be an engine, also with nothing to do
         self._others = 0  # machines in the cluster besides this one
         self._carried = -1  # decisions there were when all of them were in the logs
         self._watched = self._looked = float("-inf")
+        self._first_look = threading.Event()  # all the engine had was read once, or it could not be
         self._picture = _Picture()
-        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -97,8 +98,7 @@ class EngineLink:
     def progress(self) -> dict[str, RunProgress]:
         """Where each run stands. What a person has just asked for shows at once, whatever the engine last said."""
         shown = dict(self._picture.progress)
-        with self._lock:
-            wishes = {run_id: known.state for run_id, known in self._known.items() if known.wish}
+        wishes = {run_id: known.state for run_id, known in self._wishes.all().items() if known.wish}
         for run_id, state in wishes.items():
             if state == "running":
                 known = shown.get(run_id) or RunProgress(run_id, "running", 0, 0, 0, 0.0, None, "")
@@ -126,23 +126,24 @@ class EngineLink:
 
     def start(self) -> None:
         """Read what was wanted when the workspace was last open, and go on from there."""
-        self._known = unfinished.known(self._store)
-        self._old = {run_id for run_id, known in self._known.items() if known.wish}
+        self._wishes.load()
         self._others = company.others(self._store)
         # A paused run's last facts may still lie in the ledger of an engine that is gone.
-        unfetched = any(known.state != "done" for known in self._known.values())
+        unfetched = any(known.state != "done" for known in self._wishes.all().values())
         self._unsettled = unfetched and (self._state_dir / "ledger.sqlite").exists()
         self._thread = threading.Thread(target=self._run, name="engine-link", daemon=True)
         self._thread.start()
 
     def want(self, run_id: str, state: RunState) -> None:
         """Note what a person wants of a run from now on; durable when this returns. Also if its plan has grown."""
-        unfinished.wish(self._store, run_id, state)
-        with self._lock:
-            self._known[run_id] = Known(state, wish=True)
-            self._old.discard(run_id)
-            self._counts.pop(run_id, None)
+        self._wishes.want(run_id, state)
+        self._grew(run_id)
         self._wake.set()
+
+    def catch_up(self, seconds: float) -> None:
+        """Wait until what other machines did is in the workspace, if there are any; not longer than that."""
+        if self._stays or self._others:
+            self._first_look.wait(seconds)
 
     def nudge(self) -> None:
         """There are new decisions: hand them over soon, if there is an engine."""
@@ -195,8 +196,7 @@ class EngineLink:
 
     def _look(self) -> float | None:
         """One round: agree, hand over, bring home, publish. Returns how long to wait (None: until woken)."""
-        with self._lock:
-            known = dict(self._known)
+        known = self._wishes.all()
         if self._engine is None:
             if not self._needed(known):
                 self._picture = _Picture(self._still(known))
@@ -209,18 +209,20 @@ class EngineLink:
         engine = self._engine
         self._agree(engine, engine.status(), known)
         for run_id, wish in self._handing.step(engine).items():
-            self._heard(run_id, wish)
+            self._wishes.heard(run_id, wish)
         if time.monotonic() - self._watched < WATCHED and time.monotonic() - self._looked > LOOK_AROUND:
             engine.look_around()
             self._looked = time.monotonic()
         status = engine.status()
         caught_up = self._bring_home(engine, status, TIME_PER_LOOK)
         if caught_up:
-            self._settle_old(status)
+            self._wishes.settle_old(status)
             caught_up = self._hand_decisions(engine, TIME_PER_LOOK)
             self._unsettled = False
         self._settle(status, caught_up)
         self._publish(status, caught_up)
+        if caught_up:
+            self._first_look.set()
         if self._handing or not caught_up:
             return 0.0
         busy = any(run.state == "running" for run in status.runs) or time.monotonic() - self._watched < WATCHED
@@ -235,8 +237,8 @@ class EngineLink:
         """Make the engine's runs do what people here want of them, and find rows it does not have."""
         theirs = {run.run_id: run for run in status.runs}
         for run_id, mine in known.items():
-            if run_id in self._old:
-                continue  # it may be overruled by something that was not read yet
+            if not self._wishes.ripe(run_id):
+                continue
             there = theirs.get(run_id)
             if mine.wish:
                 self._pass_on(engine, run_id, mine, there)
@@ -256,15 +258,7 @@ class EngineLink:
         self._handing.stop(run_id)
         if theirs is not None and theirs.state not in (wish.state, "done") and wish.state != "done":
             engine.set_state(run_id, wish.state)
-        self._heard(run_id, wish)
-
-    def _heard(self, run_id: str, wish: Known) -> None:
-        """The engine knows of a wish. From now on it says how the run stands."""
-        with self._lock:
-            if self._known.get(run_id) is not wish:
-                return  # somebody has just wished something else
-            self._known[run_id] = Known(wish.state)
-        unfinished.settle(self._store, run_id, wish.state)
+        self._wishes.heard(run_id, wish)
 
     def _compare(self, run_id: str, theirs: RunProgress | None) -> None:
         """Hand over again if this engine has fewer rows of a run than were planned: one look for each plan."""
@@ -276,9 +270,8 @@ class EngineLink:
 
     def _bring_home(self, engine: Engine, status: EngineStatus, seconds: float) -> bool:
         caught_up, grown = self._home.bring(engine, status, seconds, self._stop.is_set)
-        with self._lock:
-            for run_id in grown:
-                self._counts.pop(run_id, None)
+        for run_id in grown:
+            self._grew(run_id)
         return caught_up
 
     def _hand_decisions(self, engine: Engine, seconds: float) -> bool:
@@ -293,33 +286,11 @@ class EngineLink:
                 self._carried = number
         return True
 
-    def _settle_old(self, status: EngineStatus) -> None:
-        """Wishes from before this studio was opened hold unless somebody else has set something since."""
-        theirs = {run.run_id: run.state for run in status.runs}
-        for run_id in list(self._old):
-            wish = self._known[run_id]
-            state = theirs.get(run_id, wish.state)
-            overruled = unfinished.overruled(self._store, run_id, wish.clock, status.author)
-            with self._lock:
-                if run_id not in self._old:
-                    continue  # somebody has just wished something
-                self._old.discard(run_id)
-                if overruled:
-                    self._known[run_id] = Known(state)
-            if overruled:
-                unfinished.settle(self._store, run_id, state, instead_of=wish)
-
     def _settle(self, status: EngineStatus, caught_up: bool) -> None:
         """Note how runs stand, whoever made them so. A run is done only when every fact of it is here."""
         for run in status.runs:
-            with self._lock:
-                mine = self._known.get(run.run_id, Known("paused"))
-                if mine.wish or mine.state == run.state or self._handing.get(run.run_id):
-                    continue
-                if run.state == "done" and not caught_up:
-                    continue
-                self._known[run.run_id] = Known(run.state)
-            unfinished.settle(self._store, run.run_id, run.state)
+            if not self._handing.get(run.run_id) and (caught_up or run.state != "done"):
+                self._wishes.settle(run.run_id, run.state)
         others = sum(not machine.me for machine in status.cluster.machines)
         others = 0 if status.cluster.removed else others
         if others != self._others:
@@ -330,8 +301,7 @@ class EngineLink:
 
     def _publish(self, status: EngineStatus, caught_up: bool) -> None:
         """A run is shown as done only when every fact of it is in the workspace."""
-        with self._lock:
-            shown = self._still(self._known)
+        shown = self._still(self._wishes.all())
         for run in status.runs:
             hand_over = self._handing.get(run.run_id)
             planned = max(run.rows, self._planned(run.run_id))
@@ -374,17 +344,23 @@ class EngineLink:
             except EngineError:
                 log.debug("Closing a lost engine", exc_info=True)
         self._handing.stop_all()
-        with self._lock:
-            known = dict(self._known)
         self._unsettled = True
-        self._publish_waiting(known, "Waiting for the engine")
+        self._publish_waiting(self._wishes.all(), "Waiting for the engine")
         self._picture = _Picture(self._picture.progress, error)
+        self._first_look.set()
 
     def _planned(self, run_id: str) -> int:
-        counts = self._counts
-        if (number := counts.get(run_id)) is None:
-            number = counts[run_id] = unfinished.planned_rows(self._store, run_id)
+        number = self._counts.get(run_id)
+        if number is None:
+            growths = self._growths
+            number = unfinished.planned_rows(self._store, run_id)
+            if growths == self._growths:  # else it may have been counted before the plan grew
+                self._counts[run_id] = number
         return number
+
+    def _grew(self, run_id: str) -> None:
+        self._growths += 1
+        self._counts.pop(run_id, None)
 
 
 def _resting(progress: RunProgress, state: RunState) -> RunProgress:

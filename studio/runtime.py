@@ -132,6 +132,10 @@ class Studio:
         runs.spec(self.store, run_id)  # raises RunError when there is no such run
         self._link.want(run_id, "cancelled")
 
+    def catch_up(self, seconds: float) -> None:
+        """Wait until what other machines did is in the workspace, if there are any; not longer than that."""
+        self._link.catch_up(seconds)
+
     def decisions_made(self) -> None:
         """Hand new decisions to the engine soon, so that they survive this machine; returns at once."""
         self._link.nudge()
