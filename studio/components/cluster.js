@@ -19,20 +19,24 @@ function spread(values) {
 
 // Where the middle of each card is, for a stage of this width: around a table, or in rows where they would touch.
 function places(ids, hub, width) {
-  const table = aroundTable(ids, width)
+  const table = aroundTable(ids, hub, width)
   return width < NARROW || crowded(table) ? inRows(ids, hub, width) : table
 }
 
-function aroundTable(ids, width) {
-  const count = ids.length
-  const height = count === 1 ? 118 : count === 2 ? 140 : count <= 4 ? 290 : count <= 6 ? 350 : 430
-  const rx = Math.min(count === 2 ? 270 : 400, (width - CARD.width) / 2 - 10)
+// A few machines side by side; with more of them the leader in the middle, so that all its ways can be seen.
+function aroundTable(ids, hub, width) {
+  const ring = ids.length <= 4 ? ids : ids.filter((id) => id !== hub)
+  const count = ring.length
+  const height = count === 1 ? 118 : count === 2 ? 140 : count <= 3 ? 290 : 360
+  const rx = Math.min(count === 2 ? 270 : 420, (width - CARD.width) / 2 - 10)
   const ry = (height - CARD.height) / 2 - 8
-  const angles = ids.map((_, index) => Math.PI + (index * 2 * Math.PI) / count)
+  const angles = ring.map((_, index) => Math.PI + (index * 2 * Math.PI) / count)
   const xs = spread(angles.map(Math.cos))
   const ys = spread(angles.map(Math.sin))
   const spot = (index) => ({ x: width / 2 + rx * xs[index], y: height / 2 + ry * ys[index] })
-  return { card: CARD, height, at: new Map(ids.map((id, index) => [id, spot(index)])) }
+  const at = new Map(ring.map((id, index) => [id, spot(index)]))
+  if (!at.has(hub)) at.set(hub, { x: width / 2, y: height / 2 })
+  return { card: CARD, height, at, thick: 6 }
 }
 
 function crowded({ card, at }) {
@@ -54,7 +58,7 @@ function inRows(ids, hub, width) {
     const x = width / 2 + ((index % columns) - (inRow - 1) / 2) * (card.width + GAP)
     at.set(id, { x, y: card.height / 2 + 8 + (row + 1) * step })
   })
-  return { card, height: card.height + 16 + Math.ceil(others.length / columns) * step, at }
+  return { card, height: card.height + 16 + Math.ceil(others.length / columns) * step, at, thick: 2 }
 }
 
 // A point on the bow from one place to another, `side` pixels beside the straight line in the middle.
@@ -101,11 +105,11 @@ class Picture {
     const width = this.stage.clientWidth
     if (!this.data || !width) return
     const { machines, hub } = this.data
-    const { card, height, at } = places(machines.map((machine) => machine.id), hub, width)
+    const { card, height, at, thick } = places(machines.map((machine) => machine.id), hub, width)
     this.stage.style.height = `${height}px`
     for (const [id, element] of this.cards) if (!at.has(id)) this.cards.delete(id), element.remove()
     for (const machine of machines) this.drawCard(machine, at.get(machine.id), card)
-    this.drawLinks(machines, at, hub)
+    this.drawLinks(machines, at, hub, thick)
     this.drawLegend()
     if (this.flows.length && !this.still.matches) this.run()
     else this.rest()
@@ -139,7 +143,7 @@ class Picture {
     card.querySelector(".share").style.width = `${100 * machine.share}%`
   }
 
-  drawLinks(machines, at, hub) {
+  drawLinks(machines, at, hub, thick) {
     const from = at.get(hub)
     const fastest = Math.max(...machines.map((machine) => machine.rate), 1e-9)
     const others = machines.filter((machine) => machine.id !== hub)
@@ -151,7 +155,7 @@ class Picture {
         path.setAttribute("d", `M${from.x} ${from.y}L${to.x} ${to.y}`)
         const working = machine.state === "working" && machine.rate > 0
         path.setAttribute("class", machine.state === "silent" ? "off" : working ? "on" : "")
-        path.setAttribute("stroke-width", working ? 1.5 + (6 * machine.rate) / fastest : 1.5)
+        path.setAttribute("stroke-width", working ? 1.5 + (thick * machine.rate) / fastest : 1.5)
         return path
       }),
     )
