@@ -31,12 +31,17 @@ LONGEST_END = 240.0  # seconds after everything is healed within which everythin
 LOOK_EVERY = 1.0  # seconds between looks at whether it is
 
 
+def within(entry: Entry, vector: Vector) -> bool:
+    """Whether an entry lies within a version vector."""
+    return entry.end <= vector.get(entry.author, 0)
+
+
 class Laws(msgspec.Struct):
     """The code that is tried, so that a mutant can take its place."""
 
     core: type[Core] = Core
     winners: Callable[[list[Entry]], Winners] = winners
-    sync_first: bool = True  # a machine tells its core `written` after the sync, not before
+    within: Callable[[Entry, Vector], bool] = within
     same_log: bool = False  # a machine that lost its disk goes on under the name of its old log
 
 
@@ -62,7 +67,7 @@ class World:
         self.seed = seed
         self.profile = profile
         self.laws = laws
-        self.chance = random.Random(seed)
+        self.chance = random.Random(seed)  # noqa: S311 - chance that can be repeated
         self.queue = Queue()
         self.network = Network(self.chance, profile.weather)
         self.watch = Watch(self)
@@ -123,8 +128,8 @@ class World:
 
     def export(self, machine: Machine, run_id: str, vector: Vector) -> dict[RowKey, Winner]:
         """The labels of a run as they follow from what is within a version vector, at one machine."""
-        within = [entry for entry in machine.disk.everything() if entry.end <= vector.get(entry.author, 0)]
-        table = self.laws.winners(within).table()
+        entries = [entry for entry in machine.disk.everything() if self.laws.within(entry, vector)]
+        table = self.laws.winners(entries).table()
         return {key: winner for key, winner in table.items() if key[0] == run_id}
 
     def name_of(self, member: str) -> str:

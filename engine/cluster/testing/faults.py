@@ -69,12 +69,15 @@ class Faults:
         return self.world.chance.choice(machines) if machines else None
 
     def _once(self) -> None:
-        """The one fault of this history. What is out at that moment may be computed twice, and what is out when it
-        is over, but nothing else as long as every part of the cluster still has work of its own."""
+        """The one fault of this history. What may be computed twice because of it: answers the others do not know
+        of yet, and claims whose worker still works on them while they are granted to somebody else."""
         world, kind = self.world, self.world.profile.single
-        self.allowed = world.watch.outstanding(world.machines)
         machine = world.chance.choice(world.machines)
         world.tell("the fault", kind, machine.name)
+        parted = {"crash": [], "freeze": [machine], "cut": world.machines}[kind]
+        self.allowed = world.watch.unknown(world.machines) + sum(
+            len(claim.work.at) for worker in parted for claim in worker.worker.claims
+        )
         if kind == "crash":
             machine.crash()
         elif kind == "freeze":
@@ -86,10 +89,8 @@ class Faults:
     def _once_over(self, machine: Machine) -> None:
         world = self.world
         world.tell("the fault is over")
-        if self.allowed is not None:
-            self.allowed += world.watch.outstanding(world.machines)
-        parts = [[machine], [m for m in world.machines if m is not machine]]
-        if any(not world.watch.has_own_work(part, world.machines) for part in parts):
+        # A part that has done its own share goes on with that of the others, as it should.
+        if any(not world.watch.has_own_work(part, world.machines) for part in world.machines):
             self.allowed = None
         world.network.heal()
         machine.thaw()

@@ -1,4 +1,4 @@
-"""What must hold when everything has been healed: I1 to I3, I8 to I10, I12. What must hold all the time is in `watch`."""
+"""What must hold at the end: I1 to I3, I8 to I10, I12. What must hold all the time is in `watch`."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _view(machine: Machine) -> list[object]:
 
 
 def _complete(world: World, machine: Machine, table: Winners) -> list[str]:
-    """I3: in a run that goes on every row has exactly one label, no other row has one, and the core counts them."""
+    """I3: in a run that goes on every row has one label that counts, no other row any; the core counts alike."""
     wrong = []
     specs: dict[str, RunSpec] = {}
     states: dict[str, tuple[tuple[int, str, int], str]] = {}
@@ -120,9 +120,11 @@ def _complete(world: World, machine: Machine, table: Winners) -> list[str]:
         if state == "running" and here != due:
             wrong.append(f"I3 {run_id} lacks {len(due - here)} of {len(due)} answers")
         per_row = collections.Counter(row for _, row, _ in here)
-        done = sum(1 for row in rows if per_row[row] == len(spec.dimensions))
-        if (run.rows, run.done) != (len(rows), done):
-            wrong.append(f"I3 {run_id}: the core counts {run.done} of {run.rows}, there are {done} of {len(rows)}")
+        complete = {row for row in rows if per_row[row] == len(spec.dimensions)}
+        failed = {key[1] for key, answer in table.answers.items() if key[0] == run_id and answer.failed}
+        counted = run.rows, run.done, run.failed
+        if counted != (there := (len(rows), len(complete), len(failed & complete))):
+            wrong.append(f"I3 {run_id}: the core counts {counted} rows, done and failed, there are {there}")
     return wrong
 
 
@@ -141,8 +143,8 @@ def _finished(world: World, machines: list[Machine]) -> list[str]:
 
 
 def _thrifty(world: World) -> list[str]:
-    """I9: without faults nothing is computed twice, but for the backups of slow claims at the end of the work. With
-    one fault it is at most what was out when it struck and when it was over."""
+    """I9: without faults nothing is computed twice, but for the backups of slow claims at the end of the work.
+    With one fault it is at most what was out when it struck."""
     wasted, allowed = world.watch.wasted(), world.faults.allowed
     if world.profile.peaceful and wasted:
         return [f"I9 computed more than once without any fault: {wasted[:5]}"]
@@ -166,11 +168,11 @@ def _human(machine: Machine, table: Winners) -> list[str]:
     rows = table.table()
     for (run_id, row, dimension), winner in rows.items():
         events = decided.get((tasks.get(run_id, ""), row, dimension), [])
-        last = sorted(events, key=lambda event: event[:3])[-1][3] if events else None
+        last = max(events, key=lambda event: event[:3])[3] if events else None
         human = last is not None and last.standing
         if human != (winner.kind == "human"):
             wrong.append(
-                f"I10 {row} of {run_id} counts as {winner.kind} though a person {'decided' if human else 'did not'}"
+                f"I10 {row} of {run_id} counts as {winner.kind}, a person {'decided' if human else 'did not'}"
             )
         elif human and last is not None and winner.label != last.label:
             wrong.append(f"I10 {row} of {run_id} is {winner.label}, decided was {last.label}")
@@ -183,10 +185,8 @@ def _sealed(world: World, machines: list[Machine]) -> list[str]:
     for export in world.people.exports:
         for machine in machines:
             ends = machine.disk.ends
-            if all(ends.get(author, 0) >= end for author, end in export.vector.items()):
-                if world.export(machine, export.run_id, export.vector) != export.labels:
-                    wrong.append(
-                        f"I12 the export of {export.run_id} at {export.machine} is another one at {machine.name}"
-                    )
-                    break
+            known = all(ends.get(author, 0) >= end for author, end in export.vector.items())
+            if known and world.export(machine, export.run_id, export.vector) != export.labels:
+                wrong.append(f"I12 {machine.name} sees another export of {export.run_id} than {export.machine}")
+                break
     return wrong

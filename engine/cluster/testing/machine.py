@@ -56,6 +56,7 @@ class Machine:
         self.frozen = False
         self.core: Core
         self.worker: Worker
+        self.disk: Disk
         self.links: set[str] = set()
         self.on_disk: Callable[[], None] | None = None  # a fault that strikes right after a sync
         self._held: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
@@ -156,6 +157,7 @@ class Machine:
             return
         self.world.tell("thaw", self.name)
         self.frozen = False
+        self.world.watch.woken(self)
         held, self._held = self._held, deque()
         for call, arguments in sorted(held, key=lambda step: (step[0] == self._hear) != messages_first):
             self.later(0.0, call, *arguments)
@@ -229,6 +231,7 @@ class Machine:
         if not self.running:
             return False
         self.world.tell("append", self.name, *bodies)
+        self.world.watch.said(self, bodies)
         self.do(self.core.append(bodies))
         return True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CLUSTER = f"{0:032x}"  # id of the cluster the history is about
 LABELS = ("good", "bad", "mixed")
+State = Literal["running", "paused", "cancelled"]
+
 TIDY = 5.0  # seconds between looks at what only people can put in order
 BUSY = 0.3  # seconds people take from one step to the next, about
 
@@ -59,7 +61,7 @@ class People:
             machine.start()
             self._at(chance.uniform(1.0, profile.horizon * 0.7), self._pair, machine)
         for number in range(profile.runs):
-            self._at(chance.uniform(0.2, profile.horizon * 0.6), self._open_run, number)
+            self._at(chance.uniform(0.2, profile.horizon * profile.opened), self._open_run, number)
         deeds = (
             [self._decide] * 4
             + [self._set_state] * 3
@@ -207,7 +209,7 @@ class People:
     def _set_state(self) -> None:
         machine, chance = self._somebody(), self.world.chance
         if machine is not None and self.specs:
-            state = chance.choice(("running", "running", "running", "paused", "paused", "cancelled"))
+            state: State = chance.choice(("running", "running", "running", "paused", "paused", "cancelled"))
             run_id = chance.choice(self.specs).run_id
             machine.append(StateSet(run_id, state, "", machine.core.next_clock()))
             if state == "paused" and chance.random() < 0.8:

@@ -44,6 +44,7 @@ class Profile(msgspec.Struct, frozen=True):
     errors: float = 0.0
     modes: tuple[Mode, ...] = ("auto",)
     runs: int = 2
+    opened: float = 0.6  # of the time until everything is healed, by which the last run is opened
     rows: tuple[int, int] = (10, 50)  # per run
     block: tuple[int, int] = (4, 20)
     dimensions: int = 2
@@ -153,6 +154,7 @@ def single(chance: random.Random) -> Profile:
         pace=0.1,
         load=0.2,
         runs=1,
+        opened=0.04,
         rows=(240, 320),
         block=(8, 12),
         dimensions=1,
@@ -234,7 +236,7 @@ SHARES = (
 
 def kind_of(seed: int) -> str:
     """Which kind of history a seed is; most are a swarm."""
-    at = random.Random(f"kind {seed}").random()
+    at = _chance("kind", seed).random()
     for name, share in SHARES:
         if at < share:
             return name
@@ -244,4 +246,8 @@ def kind_of(seed: int) -> str:
 
 def profile_of(seed: int, kind: str = "") -> Profile:
     """The profile of a seed's history."""
-    return KINDS[kind or kind_of(seed)](random.Random(f"profile {seed}"))
+    return KINDS[kind or kind_of(seed)](_chance("profile", seed))
+
+
+def _chance(what: str, seed: int) -> random.Random:
+    return random.Random(f"{what} {seed}")  # noqa: S311 - chance that can be repeated

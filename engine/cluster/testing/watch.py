@@ -15,9 +15,21 @@ from engine.cluster import messages as m
 from engine.cluster.claims import owner_of
 from engine.cluster.core import Core
 from engine.cluster.effects import AnyEffect, Claim, HangUp
-from engine.cluster.entries import AnyBody, Entry, Labeled, MemberRevoked, Vector, decode, member_of
+from engine.cluster.entries import (
+    AnyBody,
+    Decided,
+    Entry,
+    Labeled,
+    MemberRevoked,
+    MemberSet,
+    StateSet,
+    Vector,
+    decode,
+    member_of,
+)
 from engine.cluster.messages import NOBODY, AnyMessage, Epoch
 from engine.cluster.replication import IN_FLIGHT_BYTES
+from engine.cluster.testing.people import CLUSTER
 
 if TYPE_CHECKING:
     from engine.cluster.testing.cluster import World
@@ -25,6 +37,8 @@ if TYPE_CHECKING:
 
 Question = tuple[str, str, int]  # run, row, dimension
 BACKUP_AFTER = 0.5  # seconds a claim has to be out at least before it is granted a second time
+SPREAD = 1.2  # seconds by which every machine knows who holds a new block
+SILENCE = 16.0  # seconds after which nothing but signs of life may be sent to a machine
 ENOUGH = 20  # violations of one history that are worth telling
 WITH_EPOCH = (m.Beat, m.Lead, m.Credit, m.Grant, m.Release, m.Hello, m.Welcome)
 
@@ -37,6 +51,8 @@ class Life(msgspec.Struct):
     answered: set[Question] = set()  # of which the core was told that they are on disk
     told: Vector = {}
     spoken: Vector = {}  # last vector in a beat
+    heard: dict[str, float] = {}  # when each machine was heard last
+    clocks: dict[object, int] = {}  # largest clock that is known for each thing people decide about
     beat: m.Beat | None = None  # the last one that was checked
 
 
@@ -56,6 +72,7 @@ class Watch:
         self._world = world
         self._lives: dict[int, Life] = {}
         self._first: dict[tuple[str, int], Entry] = {}  # every fact ever on a disk
+        self._planned: dict[tuple[str, int], float] = {}  # when it was first on a disk
         self._bodies: dict[bytes, AnyBody] = {}
 
     def wrong(self, invariant: str, what: str) -> None:
@@ -75,15 +92,22 @@ class Watch:
 
     def started(self, machine: Machine) -> None:
         """A life of a process begins with what is on its disk."""
-        life = self._lives[machine.number] = Life(revoked=set(), answered=set(), told={})
-        self._tell(life, (entry for entry in machine.disk.everything()))
+        life = self._lives[machine.number] = Life(revoked=set(), answered=set(), told={}, heard={}, clocks={})
+        self._tell(life, machine.disk.everything())
 
     def on_disk(self, machine: Machine, entries: Sequence[Entry]) -> None:
         """Entries were synced. I5: a place in a log is used once, whoever holds it."""
         for entry in entries:
             first = self._first.setdefault((entry.author, entry.seq), entry)
+            if first is entry:
+                self._planned.setdefault((entry.author, entry.seq), self._world.queue.now)
             if first is not entry and first != entry:
                 self.wrong("I5", f"{entry.author[-4:]}/{entry.seq} is two facts, one on {machine.name}")
+
+    def woken(self, machine: Machine) -> None:
+        """A process that stood still goes on: for it no time has passed since it heard of others."""
+        life = self._lives[machine.number]
+        life.heard = dict.fromkeys(life.heard, machine.now)
 
     def written(self, machine: Machine, entries: Iterable[Entry]) -> None:
         """The core is told that entries are synced."""
@@ -97,6 +121,18 @@ class Watch:
                 life.answered.update((body.run_id, row, body.dimension) for row in body.rows)
             elif type(body) is MemberRevoked:
                 life.revoked.add(body.id)
+            elif isinstance(body, (Decided, StateSet, MemberSet)):
+                subject = _subject(body)
+                life.clocks[subject] = max(body.clock, life.clocks.get(subject, 0))
+
+    def said(self, machine: Machine, bodies: Sequence[AnyBody]) -> None:
+        """Somebody says something at a machine. I10: it counts more than all that was known there."""
+        life = self._lives[machine.number]
+        for body in bodies:
+            if isinstance(body, (Decided, StateSet, MemberSet)):
+                known = life.clocks.get(_subject(body), 0)
+                if body.clock <= known:
+                    self.wrong("I10", f"{machine.name} says {_subject(body)} at {body.clock}, {known} was known")
 
     # messages
 
@@ -119,6 +155,11 @@ class Watch:
                 self.wrong("I1", f"{machine.name} sends facts that are not on its disk")
             elif message.author == machine.author:
                 self._promises(machine, message.author, end)
+            silent = machine.now - life.heard.get(to, float("-inf"))
+            if silent > SILENCE:
+                self.wrong(
+                    "I13", f"{machine.name} sends facts to a machine it has not heard of for {silent:.0f} s"
+                )
         elif isinstance(message, m.Lead):
             self._leads(machine, message.epoch)
         elif isinstance(message, m.Grant):
@@ -152,6 +193,7 @@ class Watch:
 
     def heard(self, machine: Machine, sender: str, message: AnyMessage) -> None:
         """A machine is about to take a message in."""
+        self._lives[machine.number].heard[sender] = machine.now
         stranger = isinstance(message, m.Hello) and message.cluster != machine.disk.cluster
         if isinstance(message, WITH_EPOCH) and sender in machine.core.members and not stranger:
             life = self._lives[machine.number]
@@ -204,6 +246,7 @@ class Watch:
             and (epoch, (run.run_id, row, dimension)) not in self.granted
             for run in machine.core.plan.working()
             for block in run.names
+            if self._world.queue.now - self._planned[block] > SPREAD
             for row, _, _ in machine.disk.rows(block, range(run.blocks[block][1]))
             for dimension in range(len(run.answered))
         )
@@ -228,23 +271,20 @@ class Watch:
         for row in labeled.rows:
             self.computed_times[labeled.run_id, row, labeled.dimension] += 1
 
-    def outstanding(self, machines: Sequence[Machine]) -> int:
-        """Answers being computed, or computed but not known to every machine yet."""
-        held = sum(len(claim.work.at) for machine in machines if machine.up for claim in machine.worker.claims)
+    def unknown(self, machines: Sequence[Machine]) -> int:
+        """Answers that were computed and that some machine does not know of."""
         lives = [self._lives[machine.number] for machine in machines if machine.running]
-        return held + sum(any(q not in life.answered for life in lives) for q in self.computed_times)
+        return sum(any(question not in life.answered for life in lives) for question in self.computed_times)
 
-    def has_own_work(self, part: Sequence[Machine], machines: Sequence[Machine]) -> bool:
-        """Whether a part of the cluster has rows to do in blocks that are its own share."""
-        owners = [machine.id for machine in machines]
-        return all(
-            any(
-                owner_of(block, owners) == machine.id and not run.answered[0][first + place]
-                for run in machine.core.plan.runs.values()
-                for block, (first, count) in run.blocks.items()
-                for place in range(count)
-            )
-            for machine in part
+    def has_own_work(self, machine: Machine, machines: Sequence[Machine]) -> bool:
+        """Whether a machine has rows to begin in blocks that are its own share."""
+        owners = [other.id for other in machines]
+        taken = {(claim.work.block, at) for claim in machine.worker.claims for at in claim.work.at}
+        return any(
+            owner_of(block, owners) == machine.id
+            and any(not run.answered[0][first + at] and (block, at) not in taken for at in range(count))
+            for run in machine.core.plan.runs.values()
+            for block, (first, count) in run.blocks.items()
         )
 
     def wasted(self) -> list[Question]:
@@ -262,7 +302,8 @@ class Watch:
         """A look at everything. I13: what a core keeps of its peers and its work does not grow with time or with
         their silence."""
         running = [machine for machine in machines if machine.running]
-        self.two_leaders |= sum(machine.core.is_leader for machine in running) > 1
+        leaders = [machine for machine in running if machine.core.is_leader and machine.disk.cluster == CLUSTER]
+        self.two_leaders |= len([m for m in leaders if m.id not in self._world.people.removed]) > 1
         for machine in running:
             for name, size, bound in sizes(machine.core, len(machines)):
                 self.largest_queue = max(self.largest_queue, size)
@@ -270,12 +311,20 @@ class Watch:
                     self.wrong("I13", f"{machine.name} has {size} in {name}, at most {bound} are right")
 
 
+def _subject(body: Decided | StateSet | MemberSet) -> object:
+    """What it is about: the latest of those about the same thing counts."""
+    if isinstance(body, Decided):
+        return body.task_name, body.dimension, body.row_id
+    return body.run_id if isinstance(body, StateSet) else body.member.id
+
+
 def sizes(core: Core, members: int) -> list[tuple[str, int, int]]:
     """(name, size, bound) of everything in a core that could grow without end."""
     claims = core.leading.claims
+    waiting = sum(len(entries) for entries, _ in core._writing.values())  # their answers may be among them
     return [
         ("peers", len(core.peers.all), members),
         ("in flight", core.replication.in_flight, 2 * IN_FLIGHT_BYTES),
         ("leases", len(list(core.leases.held(NOBODY, 0.0))), 16),
-        ("claims", len(claims.out) if claims else 0, 4 * members),
+        ("claims", len(claims.out) if claims else 0, 4 * members + waiting),
     ]
