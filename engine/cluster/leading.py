@@ -34,6 +34,11 @@ class Leading:
         self._told: dict[str, str] = {}  # member: the life of it that told this leader what it holds
         self._number = 0
 
+    @property
+    def size(self) -> int:
+        """How many things it remembers of members."""
+        return len(self._credits) + len(self._unable) + len(self._told)
+
     def begin(self, boot: str, own: Iterable[Held], now: float) -> None:
         """A leadership begins, with what this machine itself is working on."""
         self._told = {self._peers.me: boot}

@@ -30,6 +30,9 @@ class Leases:
         self._leases: dict[str, Lease] = {}
         self._progressed = float("-inf")
 
+    def __len__(self) -> int:
+        return len(self._leases)
+
     @property
     def free(self) -> int:
         """Claims that may be asked for."""

@@ -88,6 +88,11 @@ class RunPlan:
         return len(self.missing) - len(self.aliases)
 
     @property
+    def early(self) -> int:
+        """Entries that wait for another one."""
+        return sum(len(waiting) for waiting in self._early.values())
+
+    @property
     def complete(self) -> bool:
         """Every row is answered for every dimension."""
         return self.spec is not None and self.left == 0

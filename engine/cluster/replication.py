@@ -28,11 +28,17 @@ class Replication:
         self.durable: Vector = {}
         self.received: Vector = {}
         self.in_flight = 0  # bytes
+        self.room = IN_FLIGHT_BYTES
         self.malformed = 0  # messages dropped because of their content
         self._peers = peers
         self._asked: dict[str, tuple[str, float]] = {}  # author: whom, when
         self._advanced: dict[str, float] = {}  # author: when facts came last
         self._ahead: dict[str, str] = {}  # author: who has more of it
+
+    @property
+    def asked(self) -> int:
+        """How many logs it waits for."""
+        return len(self._asked.keys() | self._ahead.keys())
 
     def own(self, body: AnyBody) -> Entry:
         """An entry of this machine's own log."""
@@ -55,7 +61,7 @@ class Replication:
                 if body is None:
                     more = False  # asking again would bring the same
                     break
-                if self.in_flight + size + len(raw) > IN_FLIGHT_BYTES and (found or self.in_flight):
+                if self.in_flight + size + len(raw) > self.room and (found or self.in_flight):
                     full = True  # the disk is slower than the sender
                     break
                 found.append((Entry(author, seq, count, raw), body))
@@ -78,7 +84,7 @@ class Replication:
         """Ask for what is known to be there, as far as there is room for it."""
         effects: list[AnyEffect] = []
         for author, sender in list(self._ahead.items()):
-            if self.in_flight <= IN_FLIGHT_BYTES / 2:
+            if self.in_flight <= self.room / 2:
                 del self._ahead[author]
                 if sender in self._peers.all:
                     effects += self._ask(sender, author, now)
@@ -135,7 +141,7 @@ class Replication:
 
     def _ask(self, sender: str, author: str, now: float) -> list[AnyEffect]:
         asked = self._asked.get(author)
-        if self.in_flight > IN_FLIGHT_BYTES or (asked is not None and now - asked[1] < ASK_AGAIN):
+        if self.in_flight > self.room or (asked is not None and now - asked[1] < ASK_AGAIN):
             return []
         self._asked[author] = (sender, now)
         return [Send(sender, Need(author, self.received.get(author, 0)))]
