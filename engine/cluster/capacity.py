@@ -17,7 +17,7 @@ from engine.models import devices
 from engine.models.devices import Device
 
 WEIGHTS_FACTOR = 1.1  # weights in memory, with what llama.cpp allocates to compute with them
-CONTEXT_BYTES = 512 << 20  # prompt and rows held at once, of most models that are worth it
+CONTEXT_BYTES = 512 << 20  # prompt and rows held at once; of a small model no more than its weights
 SYSTEM_BYTES = 1 << 30  # left to the system and to Winnow itself, of a machine's own memory
 
 _LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -38,7 +38,7 @@ class Capacity(msgspec.Struct, frozen=True):
         By all the memory there is, not by what is free now: another program may end, and a model that does not
         fit beside it only runs slower.
         """
-        needed = int(size * WEIGHTS_FACTOR) + CONTEXT_BYTES
+        needed = int(size * WEIGHTS_FACTOR) + min(size, CONTEXT_BYTES)
         if needed <= self.gpu_memory or needed + SYSTEM_BYTES <= self.memory:
             return ""
         has = gigabytes(self.memory)

@@ -102,6 +102,10 @@ def test_more_memory_never_holds_less(memory: int, gpu: int, size: int, more: in
         assert Capacity(1, memory, 0, "", gpu).fits(max(0, size - more)) == ""
 
 
+def test_a_small_model_fits_a_small_machine() -> None:
+    assert Capacity(4, 2 * GB, 0).fits(100 << 20) == ""
+
+
 def test_a_container_has_what_it_is_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(capacity, "_LIMITS", (tmp_path / "missing", limit))

@@ -83,7 +83,7 @@ def test_a_helper_that_cannot_hold_the_model_says_so_and_gets_no_work(tmp_path: 
         studio.worker.hold.clear()
         studio.engine.open_run(run, rows(500))
         why = wait_for(lambda: (seen := studio.sees(helper)) and seen.problems, "the reason", 30)
-        assert why == ("The model needs a machine with 1.7 GB of memory; this one has 1.1 GB.",)
+        assert why == ("The model needs a machine with 1.2 GB of memory; this one has 1.1 GB.",)
         studio.worker.hold.set()
         until(studio.engine, "done", run.run_id)
         assert helper.rows_asked == 0
