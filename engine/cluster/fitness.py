@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
 
 from engine.cluster.entries import BLOCK_ROWS, Labeled, Outline
+from engine.labeler import Answer
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -29,6 +31,8 @@ RECENT = 4096  # comparisons, and answers for speed, that count; then older ones
 MAX_BLOCKS = 2048  # whose answers are remembered, 2 KiB each
 MAX_QUESTIONS = 512  # dimensions of runs of which speeds are kept
 MAX_RECORDS = 4096  # machines times models
+
+_answers = msgspec.msgpack.Decoder(tuple[Answer, ...])
 
 Question = tuple[str, int]  # run and dimension: the same work for every machine
 
@@ -63,13 +67,13 @@ class FitnessBook:
         self._records: OrderedDict[tuple[str, str], _Record] = OrderedDict()  # machine and model
 
     def hear(self, member: str, body: Labeled | Outline) -> None:
-        """A machine's answers became known. Those read back without what they say tell its speed alone."""
+        """A machine's answers became known, now or in an earlier life of this process."""
         question, model = (body.run_id, body.dimension), body.about.model_digest
         self._record(member, model)
         works = _recall(self._speeds, (model, question), dict, MAX_QUESTIONS)
         works.setdefault(member, _Work()).add(len(body.at), body.seconds)
-        if isinstance(body, Labeled):
-            self._compare(member, model, question, body)
+        answers = body.answers if isinstance(body, Labeled) else _answers.decode(body.answers)
+        self._compare(member, model, question, body, answers)
 
     def of(self, member: str, model: str | None = None) -> Fitness:
         """How fit a machine is with a model; None: with all it has used."""
@@ -99,14 +103,16 @@ class FitnessBook:
             answers += mine.answers
         return total / answers if answers else None
 
-    def _compare(self, member: str, model: str, question: Question, body: Labeled) -> None:
+    def _compare(
+        self, member: str, model: str, question: Question, body: Labeled | Outline, answers: Sequence[Answer]
+    ) -> None:
         if member not in self._names:
             self._names.append(member)
         number = self._names.index(member) + 1
         given = _recall(self._blocks, (question, *body.block), _Given, MAX_BLOCKS)
         by, labels, failed = given.by, given.labels, set(body.failed)
         found: dict[int, list[bool]] = {}  # by the machine that was first: same or not
-        for place, answer in zip(body.at, body.answers, strict=True):
+        for place, answer in zip(body.at, answers, strict=True):
             chances = answer.logprobs
             if not chances or place in failed:
                 continue

@@ -160,14 +160,14 @@ def test_models_are_told_apart() -> None:
     assert book.of("one", "unknown").value is None
 
 
-def test_what_is_read_back_without_its_answers_tells_speed_alone() -> None:
+def test_what_is_read_back_from_disk_teaches_the_same() -> None:
     book, entry = FitnessBook(), answers([0] * 30, seconds=2.0)
     read = outline(encode(entry))
     assert isinstance(read, Outline)
     book.hear("one", read)
     book.hear("two", entry)
     assert book.of("one").speed == 1.0
-    assert book.of("two").compared == 0
+    assert book.of("one").compared == book.of("two").compared == 30
 
 
 def test_an_old_record_is_forgotten_step_by_step() -> None:
