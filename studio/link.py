@@ -84,6 +84,7 @@ class EngineLink:
         self._unsettled = False  # something wanted that no engine has heard of, or facts nobody has fetched
         self._kept = stays  # there has to be an engine, also with nothing to do
         self._others = 0  # machines in the cluster besides this one
+        self._author = ""  # of the ledger that was spoken with last
         self._carried = -1  # decisions there were when all of them were in the logs
         self._watched = self._looked = float("-inf")
         self._first_look = threading.Event()  # all the engine had was read once, or it could not be
@@ -203,11 +204,16 @@ class EngineLink:
                 return None
             self._publish_waiting(known, "Starting the engine")
             self._engine = self._ensure(self._state_dir, True)
-            self._compared.clear()
-            self._carried = -1
+            self._author = ""
             self._looked = float("-inf")
         engine = self._engine
-        self._agree(engine, engine.status(), known)
+        status = engine.status()
+        if status.author != self._author:
+            # A ledger this studio has not spoken with: it may lack rows and decisions another one had.
+            self._author = status.author
+            self._compared.clear()
+            self._carried = -1
+        self._agree(engine, status, known)
         for run_id, wish in self._handing.step(engine).items():
             self._wishes.heard(run_id, wish)
         if time.monotonic() - self._watched < WATCHED and time.monotonic() - self._looked > LOOK_AROUND:
@@ -305,7 +311,7 @@ class EngineLink:
         for run in status.runs:
             hand_over = self._handing.get(run.run_id)
             planned = max(run.rows, self._planned(run.run_id))
-            earlier = 0 if hand_over else planned - run.rows  # answered before this engine's ledger began
+            earlier = 0 if hand_over else self._earlier(run, planned - run.rows)
             state, note = run.state, run.note
             if hand_over is not None:
                 state, note = "running", f"Handing over rows: {hand_over.handed:,} of {hand_over.planned:,}"
@@ -315,6 +321,12 @@ class EngineLink:
                 run, rows=planned, done=run.done + earlier, state=state, note=note
             )
         self._picture = _Picture(shown, None, status)
+
+    def _earlier(self, run: RunProgress, absent: int) -> int:
+        """Of the rows this engine does not have, those answered before its ledger began."""
+        if absent == 0 or run.state not in ("paused", "cancelled"):
+            return absent  # all that had no answer was handed over
+        return max(0, min(absent, unfinished.answered_rows(self._store, run.run_id) - run.done))
 
     def _publish_waiting(self, known: dict[str, Known], note: str) -> None:
         shown = {**self._picture.progress, **self._still(known)}

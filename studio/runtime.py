@@ -182,6 +182,14 @@ class Studio:
         with self._engine() as engine:
             engine.add_address(text)
 
+    def start_over(self) -> None:
+        """On a machine that was removed: begin as a new machine, with the unfinished runs and all decisions.
+
+        What the old one wrote is set aside, not deleted; every label brought home so far stays in the workspace.
+        """
+        with self._engine() as engine:
+            engine.start_over()
+
     @contextmanager
     def _engine(self) -> Iterator[Engine]:
         """A connection of its own: the link's may be busy bringing thousands of labels home."""

@@ -37,8 +37,10 @@ def task_of(labels: Sequence[str], name: str = "sentiment") -> Task:
     )
 
 
-def add_rows(store: Store, texts: Sequence[str], domains: Sequence[str] | None = None) -> list[str]:
-    """Rows with these texts, in order; returns their ids."""
+def add_rows(
+    store: Store, texts: Sequence[str], domains: Sequence[str] | None = None, *, first: int = 0
+) -> list[str]:
+    """Rows with these texts, in order and numbered from `first` on; returns their ids."""
     ids = [row_id(text) for text in texts]
     kinds = list(domains or [""] * len(texts))
 
@@ -47,7 +49,12 @@ def add_rows(store: Store, texts: Sequence[str], domains: Sequence[str] | None =
             """insert into rows by name
                select unnest($numbers) as row_no, unnest($ids) as id, unnest($texts) as text,
                       unnest($domains) as domain, '' as external_id, 'seed' as import_id""",
-            {"numbers": list(range(len(texts))), "ids": ids, "texts": list(texts), "domains": kinds},
+            {
+                "numbers": list(range(first, first + len(texts))),
+                "ids": ids,
+                "texts": list(texts),
+                "domains": kinds,
+            },
         )
 
     store.write(work)

@@ -167,6 +167,12 @@ class StandIn:
         self._answer("revoke")
         del self.members[member]
 
+    def start_over(self) -> None:
+        self._answer("start_over")
+        self.author = author_of(9)
+        self.logs = {self.author: Log(self.author)}
+        self.members = {self.author[:32]: "machine 9"}
+
     def add_address(self, host_port: str) -> None:
         self._answer(f"add_address {host_port}")
 

@@ -15,6 +15,7 @@ import msgspec
 
 from workspace.facts import RunState
 from workspace.rows import scalar
+from workspace.runs import read_spec
 from workspace.store import Connection, Store
 
 WISH = "run_wish"
@@ -86,6 +87,19 @@ def planned_rows(store: Store, run_id: str) -> int:
     """How many rows are planned into a run."""
     with store.read() as con:
         return scalar(con, "select count(*) from run_rows where run_id = ?", [run_id])
+
+
+def answered_rows(store: Store, run_id: str) -> int:
+    """Rows with an answer in each dimension of a run. An error is an answer too."""
+    with store.read() as con:
+        dimensions = len(read_spec(con, run_id).dimensions)
+        return scalar(
+            con,
+            """select count(*) from (
+                   select row_id from facts where run_id = ? group by row_id having count(distinct dimension) >= ?
+               )""",
+            [run_id, dimensions],
+        )
 
 
 def missing(

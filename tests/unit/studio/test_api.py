@@ -17,10 +17,10 @@ from starlette.testclient import TestClient
 from engine.client import Engine
 from studio import answering, api, machines_api, runtime
 from studio.local_only import LocalOnly
-from tests.seeding import seed
+from tests.seeding import add_rows, seed
 from tests.stand_in import StandIn
 from tests.waiting import wait_for
-from workspace import decisions
+from workspace import decisions, runs
 from workspace.facts import RunSpec
 from workspace.store import Store, open_store
 
@@ -318,3 +318,19 @@ def test_decisions_wake_the_hand_over(place: Place) -> None:
     cluster(place)
     place.review(events=[event(0, place.rows()[0])])
     wait_for(lambda: len(place.engine.decided()) == 1, "the decision in the log")
+
+
+def test_a_removed_machine_begins_anew_with_what_is_unfinished_and_what_was_decided(place: Place) -> None:
+    studio, run = runtime.current(), place.spec.run_id
+    add_rows(place.store, [f"new text {number}" for number in range(5)], first=len(TEXTS))
+    runs.plan(place.store, run, limit=None)
+    studio.resume(run)
+    place.review(events=[event(0, place.rows()[0])])
+    wait_for(lambda: len(place.engine.rows(run)) == 5 and len(place.engine.decided()) == 1, "the first hand-over")
+    studio.start_over()
+    assert place.engine.author.startswith("0" * 31 + "9")
+    wait_for(lambda: len(place.engine.rows(run)) == 5 and len(place.engine.decided()) == 1, "the second one")
+    place.engine.work(run)
+    wait_for(lambda: studio.progress()[run].state == "done", "the end of the run")
+    (record,) = runs.list_runs(place.store)
+    assert (record.rows, record.labeled_rows) == (45, 45)

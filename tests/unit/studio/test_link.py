@@ -142,6 +142,19 @@ def test_a_stopped_run_stays_stopped_until_it_is_resumed(scene: Scene, state: Ru
     until(lambda: scene.engine.state(scene.run) == "running")
 
 
+def test_a_run_stopped_while_it_is_handed_over_shows_what_is_done_and_no_more(scene: Scene) -> None:
+    runs.plan(scene.store, scene.run, limit=None)
+    planned = [(row, text, "") for row, text in runs.planned(scene.store, scene.run)]
+    scene.engine.open_run(scene.spec, planned[:14])  # and then the studio was killed
+    scene.engine.work(scene.run, 5)
+    scene.engine.set_state(scene.run, "paused")
+    link = scene.link(stays=True)
+    until(lambda: shown(link, scene.run) == ("paused", 5, 30))
+    link.want(scene.run, "running")
+    until(lambda: sorted(scene.engine.rows(scene.run)) == sorted(row for row, _, _ in planned))
+    until(lambda: shown(link, scene.run) == ("running", 5, 30))
+
+
 def test_a_lost_engine_is_replaced_and_says_so_meanwhile(scene: Scene) -> None:
     link = scene.link()
     link.want(scene.run, "running")
