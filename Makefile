@@ -1,14 +1,18 @@
 # make studio   sets everything up and opens the studio on the sample
+# make helper   sets everything up and lets this machine label for another one
 # make test     sets everything up and runs every check and test
 # Nothing is done twice: the environment lives in .venv and is rebuilt only when its inputs change.
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; raise SystemExit(not (3,11) <= sys.version_info[:2] < (3,14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 
-.PHONY: studio test lint unit browser soak lock clean setup
+.PHONY: studio helper test lint unit browser soak lock clean setup
 
 studio: .venv/ready
 	$(BIN)/winnow demo $(ARGS)
+
+helper: .venv/ready
+	$(BIN)/winnow helper $(ARGS)
 
 setup: .venv/ready
 

@@ -9,14 +9,23 @@ machine_dialogs.show_asked(studio)
 
 
 @st.fragment(run_every=1)
-def live() -> None:
-    """The machines as the engine knows them, once a second."""
+def overview() -> None:
+    """The machines at a glance, once a second."""
     cluster = studio.cluster
     if cluster is None:
         machine_views.starting(studio)
     else:
-        machine_views.whole(studio, cluster)
+        machine_views.overview(cluster)
 
 
-live()
+@st.fragment(run_every=2)
+def details() -> None:
+    """Machines to add and all members; more to draw, so less often."""
+    cluster = studio.cluster
+    if cluster is not None:
+        machine_views.details(studio, cluster)
+
+
+overview()
+details()
 machine_views.rights()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Literal
 
 import streamlit as st
@@ -44,8 +45,12 @@ Add machines you own. A member
 - keeps a copy of the rows it was given and of every label, on its own disk;
 - talks to the other members only, encrypted; a machine that was never added is told nothing.
 
-A removed machine is refused for ever. It keeps what it has already, and the labels it made stay. To tell that no
-stranger took its place, compare its key with the one on its own screen.\
+A removed machine is refused for ever. It keeps what it has already, and the labels it made stay. To be sure that no
+stranger took its place, compare its key with the one on its own screen.
+
+**Fitness** comes from how often a machine agrees with others and how fast it answers; its vote counts accordingly.
+**Agrees** is the share of rows that another machine answered too and that got the same label. **Missing** are labels
+known here that are not on its disk yet.\
 """
 
 
@@ -67,14 +72,18 @@ def removed_notice() -> None:
     )
 
 
-def whole(studio: Studio, cluster: Cluster) -> None:
-    """Everything of a cluster: picture, machines to add, members."""
+def overview(cluster: Cluster) -> None:
+    """The cluster at a glance: nothing while this machine is alone."""
     if cluster.removed:
         removed_notice()
     if len(cluster.machines) > 1:
         with st.container(border=True, key="picture"):
             cluster_picture(cluster, key="cluster_picture")
         totals(cluster)
+
+
+def details(studio: Studio, cluster: Cluster) -> None:
+    """Machines to add, and all members."""
     doors(studio, cluster)
     if len(cluster.machines) == 1 and not cluster.found:
         alone()
@@ -165,7 +174,9 @@ def alone() -> None:
     sentence = "Run this on another machine. It labels too, and keeps a copy of every label."
     with ui.empty_state("lan", "One machine so far", sentence, key="alone"), st.container(width=460):
         st.code(COMMAND, language=None)
-        st.caption("What you will see there:")
+        st.caption(
+            "In a fresh checkout of Winnow, `make helper` sets everything up first. What you will see there:"
+        )
         st.code(SCREEN, language=None)
     with st.grid(3, key="how"):
         for icon, name, line in STEPS:
@@ -190,9 +201,7 @@ def member(studio: Studio, cluster: Cluster, machine: Machine) -> None:
         for problem in machine.problems:
             st.markdown(f":orange[:material/warning: {plain(problem, 300)}]")
         figures(machine)
-        with st.container(gap="xsmall"):
-            for line in particulars(machine):
-                st.caption(line)
+        st.caption("  \n".join(particulars(machine)))
 
 
 def menu(studio: Studio, cluster: Cluster, machine: Machine) -> None:
@@ -211,23 +220,22 @@ def menu(studio: Studio, cluster: Cluster, machine: Machine) -> None:
 
 
 def figures(machine: Machine) -> None:
-    """How fast, how good, how complete."""
+    """How fast, how good, how complete; one element, for the page is drawn anew every other second."""
+    compared = (
+        f"So many of {plural(machine.compared, 'row')} that another machine answered too got the same label."
+    )
     shown = (
-        ("Speed", words.speed(words.rate(machine)), ""),
+        ("Speed", words.speed(words.rate(machine)), "Rows labeled per second now."),
         ("Fitness", "" if machine.fitness is None else percent(machine.fitness), FITNESS),
-        (
-            "Agrees",
-            words.agreement(machine),
-            f"{plural(machine.compared, 'row')} of it were answered by another machine too; so many got the same "
-            "label.",
-        ),
+        ("Agrees", words.agreement(machine), compared),
         ("Missing", words.missing(machine), "Labels known here that are not on its disk yet."),
     )
-    with st.grid(4, min_column_width=84, gap="small", key=f"figures_{machine.id}"):
-        for name, value, tip in shown:
-            with st.container(gap=None):
-                st.caption(name, help=tip if tip and value else None)
-                st.markdown(f"**{value or '–'}**")
+    cells = "".join(
+        f'<div title="{escape(tip)}"><div style="opacity: 0.64; font-size: 0.87em">{name}</div>'
+        f"<b>{escape(value) or '–'}</b></div>"
+        for name, value, tip in shown
+    )
+    st.html(f'<div style="display: grid; grid-template-columns: repeat(4, 1fr); gap: 12px">{cells}</div>')
 
 
 def particulars(machine: Machine) -> list[str]:
@@ -249,7 +257,7 @@ def particulars(machine: Machine) -> list[str]:
 
 def rights() -> None:
     """What adding a machine means, in words."""
-    with st.expander("What a member may do", icon=":material/shield:", key="rights"):
+    with st.expander("What a member may do, and what the figures mean", icon=":material/shield:", key="rights"):
         st.markdown(RIGHTS)
 
 

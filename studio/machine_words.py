@@ -25,7 +25,7 @@ def state_of(machine: Machine) -> State:
         return "silent"
     if machine.paused:
         return "paused"
-    if machine.rows_per_s > 0 or machine.claims:
+    if machine.claims or machine.doing:
         return "working"
     return "problem" if machine.problems else "ready"
 
@@ -46,8 +46,8 @@ def speed(rows_per_s: float) -> str:
 
 
 def rate(machine: Machine) -> float:
-    """Rows per second it does now; the last figure of a machine that fell silent no longer counts."""
-    return machine.rows_per_s if state_of(machine) == "working" else 0.0
+    """Rows per second it does now. Its last pace stays known when it rests or falls silent, and no longer counts."""
+    return machine.rows_per_s if machine.claims and state_of(machine) == "working" else 0.0
 
 
 def total_speed(cluster: Cluster) -> float:

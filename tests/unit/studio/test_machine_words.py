@@ -19,12 +19,19 @@ def test_one_word_for_the_state_of_a_machine() -> None:
     assert words.state_of(OLD_PC) == "problem"
     assert words.state_of(SILENT) == "silent"
     assert words.state_of(replace(ATTIC, paused=True)) == "paused"
-    assert words.state_of(replace(LAPTOP, alive=False, rows_per_s=0.0, claims=0)) == "ready"
+    assert words.state_of(replace(LAPTOP, alive=False, doing="", claims=0)) == "ready"
 
 
 def test_the_last_speed_of_a_silent_machine_does_not_count() -> None:
     assert words.total_speed(cluster_of(LAPTOP, SILENT)) == LAPTOP.rows_per_s
     assert words.summary(cluster_of(LAPTOP, SILENT)) == "2 machines, 1 silent, 6.2 rows/s"
+
+
+def test_the_last_speed_of_a_machine_at_rest_does_not_count() -> None:
+    resting = replace(LAPTOP, doing="", claims=0)
+    assert words.state_of(resting) == "ready"
+    assert words.rate(resting) == 0
+    assert words.rate(replace(LAPTOP, doing="Loading Qwen3-4B", claims=0)) == 0
 
 
 def test_copies_say_what_may_be_lost() -> None:
