@@ -289,7 +289,8 @@ class Core:
         return self.cluster, PROTOCOLS, self.card, self.epoch, dict(self.vector), self.addresses
 
     def _greeted(self, sender: str, message: m.Hello, now: float) -> list[AnyEffect]:
-        if message.cluster != self.cluster or message.protocols[0] > PROTOCOLS[1]:
+        oldest, newest = message.protocols
+        if message.cluster != self.cluster or oldest > PROTOCOLS[1] or newest < PROTOCOLS[0]:
             return [HangUp(sender)]
         self.peers.greet(sender, message.card)
         effects = self._see(message.epoch, sender, now)

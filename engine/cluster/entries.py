@@ -28,7 +28,9 @@ Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 MemberId = Annotated[str, Meta(min_length=32, max_length=32, pattern="^[0-9a-f]{32}$")]
 Author = Annotated[str, Meta(min_length=49, max_length=49, pattern="^[0-9a-f]{32}[.][0-9a-f]{16}$")]
 Block = tuple[Author, Number]  # author and seq of the RowsPlanned that brought the rows
-Vector = dict[Author, Number]  # version vector: how many facts of each author, all from the first on, are held
+Vector = Annotated[
+    dict[Author, Number], Meta(max_length=1 << 16)
+]  # version vector: how many facts of each author, all from the first on, are held
 Offsets = Annotated[tuple[Annotated[int, Meta(ge=0, lt=BLOCK_ROWS)], ...], Meta(max_length=BLOCK_ROWS)]
 Rows = Annotated[tuple[tuple[Id, Text, Line], ...], Meta(min_length=1, max_length=BLOCK_ROWS)]
 DimensionNumber = Annotated[int, Meta(ge=0, lt=MAX_DIMENSIONS)]
@@ -72,7 +74,7 @@ class About(msgspec.Struct, frozen=True, array_like=True):
     node: Line  # name of the machine
     claim: Line
     epoch: Number
-    made_at: float  # seconds since 1970-01-01 UTC
+    made_at: Annotated[float, Meta(ge=0, le=1e12)]  # seconds since 1970-01-01 UTC
     slot: Number = 0
 
 
@@ -88,7 +90,7 @@ class Labeled(Body, frozen=True, tag="label"):
     block: Block
     at: Offsets
     failed: Offsets
-    seconds: float  # of work for the whole batch
+    seconds: Annotated[float, Meta(ge=0, le=1e9)]  # of work for the whole batch
     rows: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=BLOCK_ROWS)]
     answers: Annotated[tuple[Answer, ...], Meta(min_length=1, max_length=BLOCK_ROWS)]
     about: About

@@ -48,7 +48,9 @@ class RealMachine:
                 stdout=out,
                 stderr=out,
             )
-        self.engine = wait_for(self._connect, f"the engine of {self.name}")
+        engine = wait_for(self._connect, f"the engine of {self.name}")
+        assert engine is not None
+        self.engine = engine
 
     def kill(self) -> None:
         """As if the power failed, but for the disk."""

@@ -178,6 +178,8 @@ def smallest(kind: Any) -> Any:
             return AUTHOR if meta.min_length == 49 else "a" * 32
         if meta.ge is not None:
             return parts[0](meta.ge)
+        if get_origin(parts[0]) is dict:
+            return {}
         if get_origin(parts[0]) is tuple:
             return [smallest(get_args(parts[0])[0])] * (meta.min_length or 0)
         return (b"x" if parts[0] is bytes else "x") * (meta.min_length or 0)
