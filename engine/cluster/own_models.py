@@ -121,11 +121,15 @@ class OwnModels:
         return path is None or not Path(path).is_file()
 
     async def _look_for(self, model: ModelSpec) -> None:
+        if self._measuring is not None:
+            await asyncio.shield(self._measuring)
         found = await asyncio.to_thread(self._find, model.digest)
-        if found is not None:
-            self._keep(model.digest, str(found))
-        else:
+        if found is None:
             self._traveler.want(model.digest, model.name)
+        elif why := self._fits(found.stat().st_size):
+            self.refuse(model.digest, why)  # nobody on this machine asked for it to be tried all the same
+        else:
+            self._keep(model.digest, str(found))
 
     def _find(self, digest: str) -> Path | None:
         known = self._paths.get(digest)

@@ -69,17 +69,23 @@ def test_a_helper_fetches_the_model_and_joins_in(tmp_path: Path) -> None:
     together(tmp_path, script)
 
 
+def shrink(machines: Together, helper: Helper) -> None:
+    """Let a machine have a gibibyte of memory."""
+
+    async def inside() -> None:
+        helper.node.models.measure = lambda: None  # type: ignore[method-assign]
+        helper.node.models._size = Capacity(2, 1 << 30, 1 << 29)
+
+    machines.on_loop(inside())
+
+
 def test_a_helper_that_cannot_hold_the_model_says_so_and_gets_no_work(tmp_path: Path) -> None:
     run = model_of_studio(tmp_path)
 
     def script(machines: Together) -> None:
         studio, helper = two(machines)
 
-        async def shrink() -> None:
-            helper.node.models.measure = lambda: None  # type: ignore[method-assign]
-            helper.node.models._size = Capacity(2, 1 << 30, 1 << 29)
-
-        machines.on_loop(shrink())
+        shrink(machines, helper)
         studio.worker.hold.clear()
         studio.engine.open_run(run, rows(500))
         why = wait_for(lambda: (seen := studio.sees(helper)) and seen.problems, "the reason", 30)
@@ -88,5 +94,23 @@ def test_a_helper_that_cannot_hold_the_model_says_so_and_gets_no_work(tmp_path: 
         until(studio.engine, "done", run.run_id)
         assert helper.rows_asked == 0
         assert not catalog.models_folder().exists()
+
+    together(tmp_path, script)
+
+
+def test_a_helper_that_has_the_file_but_not_the_memory_gets_no_work_either(tmp_path: Path) -> None:
+    run = model_of_studio(tmp_path)
+
+    def script(machines: Together) -> None:
+        studio, helper = two(machines)
+        shrink(machines, helper)
+        catalog.models_folder().mkdir(parents=True)
+        (catalog.models_folder() / "Copied.gguf").write_bytes(Path(run.model.path).read_bytes())
+        studio.worker.hold.clear()
+        studio.engine.open_run(run, rows(500))
+        wait_for(lambda: (seen := studio.sees(helper)) and "1.2 GB" in "".join(seen.problems), "the reason", 30)
+        studio.worker.hold.set()
+        until(studio.engine, "done", run.run_id)
+        assert helper.rows_asked == 0
 
     together(tmp_path, script)
