@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -45,17 +46,27 @@ class Homecoming:
         grown: set[str] = set()
         # This machine's own log first: what was handed to the engine and is not read back would be handed again.
         for author in sorted(status.vector, key=lambda author: (author != status.author, author)):
-            while self._cursors.get(author, 0) < status.vector[author]:
-                if stopped() or time.monotonic() > deadline:
-                    return False, grown
-                page = engine.entries(author, self._cursors.get(author, 0), PAGE)
+            at = self._cursors.get(author, 0)
+            writing: Future[int] | None = None
+            while at < status.vector[author] and not stopped() and time.monotonic() <= deadline:
+                page = engine.entries(author, at, PAGE)
                 if not page:
-                    return False, grown
+                    break
                 arrival = unpack(page)
-                arrivals.take(self._store, arrival, cluster=status.cluster.id)
-                self._cursors[author] = arrival.end
+                # The next page is fetched and unpacked while this one is written.
+                self._written(author, at, writing)
+                writing, at = arrivals.begin(self._store, arrival, cluster=status.cluster.id), arrival.end
                 grown.update(came.run_id for came in arrival.rows)
+            self._written(author, at, writing)
+            if at < status.vector[author]:
+                return False, grown
         return True, grown
+
+    def _written(self, author: str, end: int, writing: Future[int] | None) -> None:
+        """Wait until the log is in the workspace up to there. Raises what went wrong."""
+        if writing is not None:
+            writing.result()
+            self._cursors[author] = end
 
 
 def unpack(page: Sequence[Entry]) -> Arrival:

@@ -9,6 +9,7 @@ one counts is decided where labels are read (see `workspace.current`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
 from itertools import chain
 
 import msgspec
@@ -81,6 +82,11 @@ def take(store: Store, arrival: Arrival, *, cluster: str = "") -> int:
     It may overlap what is here. Raises RunError, keeping none of it, when something before it is missing.
     `cluster` names the machines rows come from.
     """
+    return begin(store, arrival, cluster=cluster).result()
+
+
+def begin(store: Store, arrival: Arrival, *, cluster: str = "") -> Future[int]:
+    """As `take`, without waiting."""
 
     def work(con: Connection) -> int:
         author = arrival.author
@@ -101,7 +107,7 @@ def take(store: Store, arrival: Arrival, *, cluster: str = "") -> int:
             con.execute("insert into cursors values (?, ?)", [author, arrival.end]).fetchall()
         return arrival.end - here
 
-    return store.write(work)
+    return store.submit(work)
 
 
 def _add_runs(con: Connection, came: Sequence[RunCame]) -> None:

@@ -44,7 +44,7 @@ class Event(msgspec.Struct, frozen=True):
     undoes: Count | None
     undoes_session: str | None
     decided_at: Annotated[int, Meta(ge=0, le=4_102_444_800_000_000)]  # to the year 2100
-    clock: Count
+    clock: Annotated[int, Meta(ge=0, le=1 << 62)]  # there is always a larger one
 
 
 class Carried(msgspec.Struct, frozen=True):
