@@ -85,7 +85,7 @@ def with_speed(machine: Machine) -> str:
 def news(before: Cluster | None, after: Cluster) -> list[str]:
     """What is worth a line in a log, between two looks at the cluster. Speeds are not: they always change."""
     mine = me(after)
-    if before is None:
+    if before is None or me(before).id != mine.id:
         reached = f", reached at {', '.join(mine.addresses[:ADDRESSES])}" if mine.addresses else ""
         lines = [f"{mine.name}, key {mine.key_words}{reached}"]
         if len(after.machines) == 1 and after.pairing is None:
@@ -115,14 +115,19 @@ def news(before: Cluster | None, after: Cluster) -> list[str]:
 def _own_news(was: Machine, now: Machine) -> list[str]:
     lines = []
     quiet: tuple[State, ...] = ("ready", "paused", "problem")
-    if now.doing and now.doing != was.doing:
+    if now.doing and _steady(now.doing) != _steady(was.doing):
         lines.append(now.doing)
     elif state_of(was) == "working" and state_of(now) in quiet:
         lines.append(words.doing(now))
-    lines += [f"No work here: {problem}" for problem in now.problems if problem not in was.problems]
+    lines += [f"Problem: {problem}" for problem in now.problems if problem not in was.problems]
     if now.name != was.name:
         lines.append(f"This machine is called {now.name} now")
     return lines
+
+
+def _steady(doing: str) -> str:
+    """What is done without how far it is: a download is not news at every percent."""
+    return "".join(letter for letter in doing if not letter.isdecimal())
 
 
 def _other(machine: Machine, cluster: Cluster) -> str:

@@ -15,7 +15,7 @@ from studio.machine_words import CODE_DIGITS, code_of, plain
 from studio.runtime import Studio
 from workspace.machines import Machine
 
-Question = Literal["add", "address", "rename", "remove"]
+Question = Literal["add", "address", "rename", "remove", "start_over"]
 ASKED = "machine_question"
 NAME_LENGTH = 60
 CODE_PATTERN = (r"^\s*\d{3}[\s-]?\d{3}\s*$", "Six digits, such as 482-913")
@@ -38,6 +38,8 @@ def show_asked(studio: Studio) -> None:
         rename(studio, about)
     elif question == "remove":
         remove(studio, about)
+    elif question == "start_over":
+        start_over(studio)
 
 
 def forget() -> None:
@@ -128,6 +130,23 @@ def remove(studio: Studio, id: str) -> None:
                 st.toast(f"{plain(machine.name)} is removed.", icon=":material/link_off:")
                 _close()
         if st.button("Keep it", key="kept"):
+            _close()
+
+
+@st.dialog("Start over as a new machine", icon=":material/restart_alt:", on_dismiss=forget)
+def start_over(studio: Studio) -> None:
+    """Offer a machine that was removed a new life."""
+    st.markdown(
+        "This machine gets a new key, and can be added by others again.\n"
+        "- Rows, labels and decisions of this workspace stay, and unfinished runs go on here.\n"
+        "- Its old key and ledger are set aside beside the workspace. Nothing is deleted."
+    )
+    with st.container(horizontal=True):
+        if st.button("Start over", key="started_over", icon=":material/restart_alt:", type="primary"):
+            with ui.guarded(), st.spinner("Starting over"):
+                studio.start_over()
+                _close()
+        if st.button("Leave it", key="kept"):
             _close()
 
 

@@ -66,10 +66,12 @@ def starting(studio: Studio) -> None:
 def removed_notice() -> None:
     """This machine was removed by another one."""
     st.error(
-        "**Another machine removed this one.**  \nNothing goes to the others any more and nothing comes back. "
-        "Every row and label that is here stays, and you can go on labeling alone.",
+        "**This machine was removed by another one, or the others were set up anew.**  \nNothing goes to them any "
+        "more and nothing comes back. Every row and label that is here stays, and you can go on labeling alone.",
         icon=":material/link_off:",
     )
+    if st.button("Start over as a new machine", key="start_over", icon=":material/restart_alt:"):
+        ask("start_over")
 
 
 def overview(cluster: Cluster) -> None:
@@ -243,7 +245,7 @@ def particulars(machine: Machine) -> list[str]:
     heard = "" if machine.me else f"heard of {words.since(machine.silent_for)}"
     groups = (
         ("memory", [words.hardware(machine), words.room(machine)]),
-        ("smart_toy", [", ".join(machine.models)]),
+        ("smart_toy", [words.models(machine)]),
         ("lan", [", ".join(machine.addresses), heard]),
         ("key", [machine.key_words, machine.software, "" if machine.mode == "auto" else f"mode {machine.mode}"]),
     )

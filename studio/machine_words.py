@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from studio.words import number, percent, plural
@@ -13,7 +14,7 @@ STATES: dict[State, str] = {
     "working": "Working",
     "ready": "Ready",
     "paused": "Paused",
-    "problem": "Given no work",
+    "problem": "Problem",
     "silent": "Silent",
 }
 CODE_DIGITS = 6
@@ -46,8 +47,8 @@ def speed(rows_per_s: float) -> str:
 
 
 def rate(machine: Machine) -> float:
-    """Rows per second it does now. Its last pace stays known when it rests or falls silent, and no longer counts."""
-    return machine.rows_per_s if machine.claims and state_of(machine) == "working" else 0.0
+    """Rows per second it does now. Its last pace stays known when it rests or falls silent, but does not count."""
+    return machine.rows_per_s if state_of(machine) == "working" else 0.0
 
 
 def total_speed(cluster: Cluster) -> float:
@@ -135,6 +136,11 @@ def room(machine: Machine) -> str:
     return f"{memory(machine.memory_free)} of {total} free" if machine.memory_free > 0 else total
 
 
+def models(machine: Machine) -> str:
+    """The models that lie on it; one that no run here names is known by the start of its digest."""
+    return ", ".join(f"model {name[:8]}" if _DIGEST.fullmatch(name) else name for name in machine.models)
+
+
 def missing(machine: Machine) -> str:
     """Labels this machine holds and that one does not yet."""
     return "None" if machine.facts_behind <= 0 else number(machine.facts_behind)
@@ -172,4 +178,5 @@ def plain(text: str, length: int = 80) -> str:
     return "".join(f"\\{letter}" if letter in _MARKS else letter for letter in shown)
 
 
+_DIGEST = re.compile(r"[0-9a-f]{32,}")
 _MARKS = frozenset("\\`*_{}[]()<>#+-.!|~$:&@/^=\"'")

@@ -186,6 +186,9 @@ class ShowingStudio(Studio):
     def revoke_machine(self, id: str) -> None:
         self._note("revoke", id)
 
+    def start_over(self) -> None:
+        self._note("start_over")
+
     def add_address(self, text: str) -> None:
         self._note("add_address", text)
         if ":" not in text:

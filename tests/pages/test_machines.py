@@ -175,7 +175,7 @@ def test_why_a_machine_is_given_no_work(open_page: OpenPage, studio: Studio) -> 
     app = opened(open_page, studio, THREE)
     words = said(app).replace("\\", "")
     assert OLD_PC.problems[0] in words
-    assert "Given no work" in words
+    assert "Problem" in words
     assert "<b>1,480</b>" in figures(app)
 
 
@@ -238,8 +238,13 @@ def test_this_machine_cannot_be_removed_here(open_page: OpenPage, studio: Studio
 
 def test_a_machine_that_was_removed_is_told_what_that_means(open_page: OpenPage, studio: Studio) -> None:
     app = opened(open_page, studio, replace(THREE, removed=True))
-    assert "Another machine removed this one" in app.error[0].value
+    assert "This machine was removed by another one" in app.error[0].value
     assert "Every row and label that is here stays" in app.error[0].value
+    app.button(key="start_over").click().run()
+    assert "Nothing is deleted" in said(app)
+    assert not asked(studio.path)
+    app.button(key="started_over").click().run()
+    assert asked(studio.path) == [["start_over"]]
 
 
 def test_the_code_of_this_machine_is_shown_and_hidden(open_page: OpenPage, studio: Studio) -> None:

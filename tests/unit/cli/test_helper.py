@@ -32,6 +32,7 @@ from workspace.machines import Cluster, Pairing
 
 COMMAND = [sys.executable, "-m", "studio.cli", "helper"]
 ALONE_HERE = ["--find=none", "--listen=127.0.0.1:0"]  # nothing of a test is told to the network
+STUDIO = EngineOptions(name="studio", find="none", listen="127.0.0.1:0", idle_seconds=3600)
 replace = msgspec.structs.replace
 
 
@@ -166,13 +167,8 @@ def test_its_status_is_served_on_this_machine(start: Start) -> None:
 
 def test_paired_once_it_asks_no_more(start: Start, tmp_path: Path) -> None:
     helper = start("--name", "attic")
-    shown = helper.ask("--code")
-    found = re.search(r"Code (\d{3}-\d{3}), .* By address: (\S+)\.", shown.stdout)
-    assert found is not None, shown.stdout + shown.stderr
-    options = EngineOptions(name="studio", find="none", listen="127.0.0.1:0", idle_seconds=3600)
-    with Engine.ensure(tmp_path / "studio", options=options) as engine:
-        engine.pair(found[2], found[1])
-        helper.says("Paired with studio")
+    with Engine.ensure(tmp_path / "studio", options=STUDIO) as engine:
+        paired(helper, engine)
         status = helper.ask("--status").stdout
         assert "studio (" in status
         assert re.search(r"^Name +attic$", status, re.MULTILINE)
@@ -190,6 +186,34 @@ def test_paired_once_it_asks_no_more(start: Start, tmp_path: Path) -> None:
         finally:
             again.end()
             engine.shutdown()
+
+
+def paired(helper: Running, engine: Engine) -> None:
+    """Pair a running helper with this engine, as a studio does."""
+    found = re.search(r"Code (\d{3}-\d{3}), .* By address: (\S+)\.", helper.ask("--code").stdout)
+    assert found is not None, helper.said
+    engine.pair(found[2], found[1])
+    helper.says("Paired with studio")
+
+
+def test_a_removed_helper_says_so_and_can_start_over(start: Start, tmp_path: Path) -> None:
+    helper = start("--name", "attic")
+    assert helper.ask("--start-over").returncode == 1, "it belongs to nobody yet"
+    with Engine.ensure(tmp_path / "studio", options=STUDIO) as engine:
+        paired(helper, engine)
+        other = next(machine for machine in engine.status().cluster.machines if not machine.me)
+        engine.revoke(other.id)
+        helper.says("winnow helper --start-over")
+        assert "--start-over" in helper.ask("--status").stdout
+        done = helper.ask("--start-over")
+        assert done.returncode == 0, done.stderr
+        assert "nothing was deleted" in done.stdout
+        key = f"attic, key {other.key_words}"
+        wait_for(lambda: helper.said.count("attic, key ") == 2, lambda: helper.said)
+        assert helper.said.count(key) == 1, "a new machine has a new key"
+        assert "studio was removed" not in helper.said
+        paired(helper, engine)
+        engine.shutdown()
 
 
 def test_in_a_terminal_the_code_is_shown_and_counts_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

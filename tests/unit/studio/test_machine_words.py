@@ -31,7 +31,6 @@ def test_the_last_speed_of_a_machine_at_rest_does_not_count() -> None:
     resting = replace(LAPTOP, doing="", claims=0)
     assert words.state_of(resting) == "ready"
     assert words.rate(resting) == 0
-    assert words.rate(replace(LAPTOP, doing="Loading Qwen3-4B", claims=0)) == 0
 
 
 def test_copies_say_what_may_be_lost() -> None:
@@ -48,6 +47,10 @@ def test_copies_say_what_may_be_lost() -> None:
 )  # fmt: skip
 def test_when_a_machine_was_heard_of(seconds: float | None, said: str) -> None:
     assert words.since(seconds) == said
+
+
+def test_models_nobody_names_are_known_by_their_digest() -> None:
+    assert words.models(replace(LAPTOP, models=("SmolLM2", "ab" * 32))) == "SmolLM2, model abababab"
 
 
 def test_memory_is_said_in_the_units_it_is_sold_in() -> None:
@@ -139,6 +142,8 @@ def test_a_log_gets_news_and_nothing_twice() -> None:
     assert helper_view.news(both, busy) == ["Sentiment with SmolLM2-135M-Instruct"]
     assert helper_view.news(busy, cluster_of(replace(LAPTOP, rows_per_s=7.0), ATTIC)) == []
     assert helper_view.news(busy, both) == ["Waiting for work"]
+    fetching = [cluster_of(replace(LAPTOP, doing=f"Fetching Qwen3-4B, {n}%")) for n in (3, 4)]
+    assert helper_view.news(fetching[0], fetching[1]) == []
     problem = cluster_of(replace(LAPTOP, problems=("No room.",)), ATTIC)
-    assert helper_view.news(busy, problem) == ["No work here: No room."]
+    assert helper_view.news(busy, problem) == ["Problem: No room."]
     assert helper_view.news(busy, replace(busy, removed=True)) == [helper_view.REMOVED]
