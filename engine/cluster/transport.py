@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 
@@ -81,8 +82,12 @@ class Line:
     """A client's side: one DEALER that asks and waits. Not thread-safe; a lock around `ask` makes it so."""
 
     def __init__(self, address: Address) -> None:
-        self._context = zmq.Context()
-        self._dealer = self._context.socket(zmq.DEALER)
+        context = zmq.Context()
+        self._dealer = context.socket(zmq.DEALER)
+        # Forgotten instead of closed, a context would wait for its socket for ever: both are garbage then, and
+        # nobody says which of them goes first.
+        self._end = weakref.finalize(self, _end, self._dealer, context)
+        self._end.atexit = False  # another thread may still be asking then
         set_common(self._dealer, address.client, MAX_MESSAGE)
         set_server(self._dealer, address.server_key)
         self._dealer.connect(address.endpoint)
@@ -97,8 +102,7 @@ class Line:
 
     def close(self) -> None:
         """Hang up."""
-        self._dealer.close(0)
-        self._context.term()
+        self._end()
 
     def ask(
         self, body: bytes, is_reply: Callable[[bytes], bool], alive: Callable[[], bool], timeout: float
@@ -126,6 +130,11 @@ class Line:
                 raise LineClosed("the engine process ended")
             if time.monotonic() > deadline:
                 raise LineClosed("no answer in time")
+
+
+def _end(dealer: zmq.Socket[bytes], context: zmq.Context[zmq.Socket[bytes]]) -> None:
+    dealer.close(0)
+    context.term()
 
 
 def run(main: Callable[[], Awaitable[int]]) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -148,6 +150,27 @@ def test_waiting_ends_with_the_deadline_or_the_process(door: OpenDoor) -> None:
             line.ask(b"silence", lambda _: True, lambda: True, 0.2)
         with pytest.raises(LineClosed, match="ended"):
             line.ask(b"silence", lambda _: True, lambda: False, 30)
+
+
+FORGETFUL = """
+import gc
+from engine.cluster.sockets import new_keys
+from engine.cluster.transport import Address, Line
+
+for _ in range(20):
+    line = Line(Address("tcp://127.0.0.1:9", new_keys().public, new_keys()))
+    line.itself = line
+    del line
+    gc.collect()
+print("collected")
+"""
+
+
+def test_a_line_that_nobody_closed_holds_nobody_up() -> None:
+    # In a process of its own: what this is about is waiting for ever, in the middle of anything.
+    forgetful = [sys.executable, "-c", FORGETFUL]
+    done = subprocess.run(forgetful, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("collected\n", "")
 
 
 def test_the_guard_lets_in_only_the_right_domain_and_mechanism() -> None:
