@@ -134,6 +134,8 @@ class Helper:
     def run(self) -> int:
         """Work until told to stop. Raises WinnowError when it cannot begin."""
         with only_helper(self._folder), _signals(self._told_to_stop), self._api() as api:
+            if runs(self._folder):
+                self._screen.tell("An engine runs here already; it keeps the options it was started with.")
             self._connected()  # what keeps the first one from starting will not go away by itself
             pause = FIRST_PAUSE
             while not self._stop.is_set():
@@ -334,8 +336,9 @@ def _listening(port: int) -> Iterator[socket.socket]:
 
 @contextmanager
 def _signals(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
-    """Ctrl-C, and the SIGTERM of service managers, go to `handler`."""
-    numbers = [signal.SIGINT, signal.SIGTERM]
+    """Ctrl-C, a terminal that is closed, and the SIGTERM of service managers go to `handler`."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP")  # the last one is unknown to Windows
+    numbers = [signal.Signals[name] for name in names if name in signal.Signals.__members__]
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

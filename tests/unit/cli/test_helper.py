@@ -91,11 +91,11 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     nobody_left(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_runs_until_it_is_told_to_stop(start: Start, tmp_path: Path, number: signal.Signals) -> None:
     helper = start("--name", "attic")
     assert "attic, key " in helper.said
-    assert "Not paired yet. A code for the studio: winnow helper --code" in helper.said
+    helper.says("Not paired yet. A code for the studio: winnow helper --code")
     assert len(engines(tmp_path)) == 1
     assert helper.end(number) == 0
     assert "Stopped. What was labeled here is kept" in helper.said
@@ -122,6 +122,17 @@ def test_an_engine_that_dies_is_started_again_and_that_is_said(start: Start, tmp
     wait_for(lambda: any(one.pid != first.pid for one in engines(tmp_path)), "a new engine")
     wait_for(lambda: helper.ask("--status").returncode == 0, "the new engine to answer")
     assert helper.process.poll() is None
+
+
+def test_a_helper_that_was_killed_is_taken_up_where_it_was(start: Start, tmp_path: Path) -> None:
+    first = start()
+    engine = engines(tmp_path)[0]
+    first.end(signal.SIGKILL)
+    assert engine.is_running(), "the engine goes on with its rows"
+    second = start()
+    second.says("it keeps the options it was started with")
+    assert [one.pid for one in engines(tmp_path)] == [engine.pid]
+    assert second.end() == 0
 
 
 def test_a_second_helper_on_the_same_folder_is_told_so(start: Start) -> None:
