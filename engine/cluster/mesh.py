@@ -71,7 +71,8 @@ class Mesh:
         return int(bound.rpartition(b":")[2])
 
     def close(self) -> None:
-        """Hang up everywhere and close the door; whatever is on its way is lost."""
+        """Hang up everywhere and close the door; whatever is on its way is lost. Call it when `guard`, `serve` and
+        `watch` have ended."""
         for key in list(self._ways):
             self.hang_up(key)
         self._router.close(0)
