@@ -220,9 +220,10 @@ def well_formed(count: int, body: AnyBody) -> bool:
     if isinstance(body, Labeled):
         places = set(body.at)
         return (
-            count == len(body.at) == len(body.rows) == len(body.answers) == len(places)
+            count == len(body.at) == len(body.rows) == len(body.answers)
+            and body.at == tuple(sorted(places))  # ascending, none twice
             and places.issuperset(body.failed)
-            and all(len(answer.logprobs) in (0, len(body.about.labels)) for answer in body.answers)
+            and {len(answer.logprobs) for answer in body.answers} <= {0, len(body.about.labels)}
         )
     return count == 1
 

@@ -21,6 +21,7 @@ STALE_AFTER = (
     20.0  # seconds without answers, beyond those of three claims, after which its rate is no longer added
 )
 LABEL, ERROR = 1, 2
+ONE_LESS = bytes([0, *range(255)])
 
 Block = tuple[str, int]
 Waiting = BlockFound | tuple[str, float | None, Labeled | Outline]
@@ -161,6 +162,11 @@ class RunPlan:
         start, count = place
         if body.dimension >= len(self.answered):
             return Answered(0, 0)
+        if now is not None:
+            self.rates[member].add(len(body.at), max(body.seconds, 1e-6), now)
+        if not body.failed and self._fresh(start, count, body.dimension, body.at):
+            self._mark_all(body.dimension, start + body.at[0], len(body.at))
+            return Answered(len(body.at), 0)
         first = again = 0
         failed = set(body.failed)
         for at in body.at:
@@ -169,14 +175,14 @@ class RunPlan:
                     first += 1
                 else:
                     again += 1
-        if now is not None:
-            self.rates[member].add(len(body.at), max(body.seconds, 1e-6), now)
         return Answered(first, again)
 
     def unanswered(self, block: Block, dimension: int, at: Sequence[int]) -> tuple[int, ...]:
         """Those of the places that have no answer yet."""
         start, count = self.blocks[block]
         answered = self.answered[dimension]
+        if self._fresh(start, count, dimension, at):
+            return tuple(at)
         return tuple(
             place for place in at if place < count and not answered[self.aliases.get(start + place, start + place)]
         )
@@ -196,6 +202,25 @@ class RunPlan:
             None if left is None else round(left, 1),
             (self.remark if state == "running" else "") or ("" if state == "done" else self.note),
         )
+
+    def _fresh(self, start: int, count: int, dimension: int, at: Sequence[int]) -> bool:
+        """Whether these places follow on each other and none is answered: nearly always, and told at once."""
+        if self.aliases or not at or at[-1] >= count or at[-1] - at[0] + 1 != len(at):
+            return False
+        return self.answered[dimension].count(0, start + at[0], start + at[-1] + 1) == len(at)
+
+    def _mark_all(self, dimension: int, first: int, rows: int) -> None:
+        """As `_mark` with LABEL for rows that follow on each other and have no answer."""
+        these = slice(first, first + rows)
+        self.answered[dimension][these] = bytes([LABEL]) * rows
+        missing = self.missing[these].translate(ONE_LESS)
+        self.missing[these] = missing
+        self.left -= rows
+        self.done += missing.count(0)
+        if any(self.errors[these]):
+            self.failed += sum(
+                not left and errors > 0 for left, errors in zip(missing, self.errors[these], strict=True)
+            )
 
     def _mark(self, dimension: int, position: int, value: int) -> bool:
         position = self.aliases.get(position, position)
