@@ -111,6 +111,13 @@ class FitnessBook:
         number = self._names.index(member) + 1
         given = _recall(self._blocks, (question, *body.block), _Given, MAX_BLOCKS)
         by, labels, failed = given.by, given.labels, set(body.failed)
+        first_place, end = body.at[0], body.at[-1] + 1
+        if not failed and end - first_place == len(body.at) and not any(by[first_place:end]):  # nearly always
+            best = [answer.logprobs.index(max(answer.logprobs)) for answer in answers if answer.logprobs]
+            if len(best) == len(answers):
+                by[first_place:end] = array("H", [number]) * len(best)
+                labels[first_place:end] = array("H", best)
+                return
         found: dict[int, list[bool]] = {}  # by the machine that was first: same or not
         for place, answer in zip(body.at, answers, strict=True):
             chances = answer.logprobs
