@@ -204,6 +204,15 @@ class Engine:
 
     # the process
 
+    def start_over(self, wait: bool = True, timeout: float = 60.0) -> None:
+        """On a machine that was removed from its cluster: set its keys and its ledger aside and end the engine.
+
+        Nothing is deleted. The next engine of this folder is a new machine and can be paired.
+        """
+        self._ask(messages.StartOver, messages.Stopping)
+        if wait:
+            self._wait_until_gone(timeout)
+
     def shutdown(self, wait: bool = True, timeout: float = 60.0) -> None:
         """Let the engine finish its claim and exit; the runs go on with the next engine.
 
@@ -220,8 +229,12 @@ class Engine:
         except EngineError:
             if unheard():
                 raise
+        if wait:
+            self._wait_until_gone(timeout)
+
+    def _wait_until_gone(self, timeout: float) -> None:
         deadline = time.monotonic() + timeout
-        while wait and self._card.alive():
+        while self._card.alive():
             if time.monotonic() > deadline:
                 raise EngineError("The engine is still finishing its work.", "It ends by itself after that.")
             time.sleep(0.02)

@@ -126,6 +126,11 @@ class LookAround(Request, frozen=True):
     """Look for other machines on the network for the next minute. Replied with Done."""
 
 
+class StartOver(Request, frozen=True):
+    """Set keys and ledger aside, so that the next engine here is a new machine, and exit. Only of a machine that
+    was removed from its cluster. Replied with Stopping at once."""
+
+
 class Shutdown(Request, frozen=True):
     """Finish the claim under way and exit. Replied with Stopping at once."""
 
@@ -210,6 +215,7 @@ Ask = (
     | Revoke
     | AddAddress
     | LookAround
+    | StartOver
     | Shutdown
 )
 Answer = Planned | Standing | Entries | Written | SealedAt | Open | Pairs | Done | Stopping | Refused

@@ -54,6 +54,7 @@ class Driver:
         self._other = other
         self._changed = changed
         self._failed = failed
+        self.held: dict[str, int] = {}  # by member: claims it said it holds
         self._members: dict[str, str] = {}  # member id by key, of those who are or were members
         self._waiting: dict[int, asyncio.Future[None]] = {}  # number of a write: who waits for it
         self._answered: dict[int, tuple[str, int]] = {}  # number of a write: claim and facts
@@ -79,12 +80,17 @@ class Driver:
         sender = self._id(key)
         if self._moving:
             return
+        if not body:
+            log.warning("%.8s speaks another version of the protocol", sender)
+            return
         try:
             message = m.decode(body)
         except msgspec.DecodeError as error:
             # The reason may quote the content, so only its kind is logged.
             log.warning("a message of %.8s was not understood: %s", sender, type(error).__name__)
             return
+        if isinstance(message, m.Beat):
+            self.held[sender] = len(message.held)
         self.do(self.core.receive(sender, message, steady.now()))
         if not isinstance(message, _CORES) and sender in self.core.members and not self.core.removed:
             self._other(sender, message, address)
@@ -142,7 +148,7 @@ class Driver:
         await written
         return write.entries[-1].end
 
-    async def move(self, change: Callable[[Ledger], None]) -> None:
+    async def move(self, change: Callable[[Ledger], object]) -> None:
         """Change what the ledger says of this machine itself, and begin anew from it with another core.
 
         Nothing is lost: what was on its way to the disk is there before. `change` runs on the ledger's thread.

@@ -16,13 +16,14 @@ from engine.cluster.entries import AnyBody, Member, MemberRevoked, MemberSet
 from engine.cluster.identity import Identity, key_words
 from engine.cluster.ledger import Ledger
 from engine.cluster.options import EngineOptions, host_port
-from engine.cluster.peers import Peer
 from engine.cluster.vicinity import ALONE, Vicinity
 from workspace.errors import EngineError
-from workspace.machines import Cluster, Machine, Pairing
+from workspace.machines import FoundMachine, Pairing
 
 log = logging.getLogger("engine")
 
+REFUSED_SECONDS = 5.0  # for which nobody lets this machine in before it says that it was removed
+SILENT_SECONDS = 5.0  # without a word by an open way before it is opened anew
 PORT = "port"  # name of the setting: where this machine listened last, so that others find it again
 
 
@@ -37,6 +38,7 @@ class Machines:
         name: str,
         ledger: Ledger,
     ) -> None:
+        self.differs = ""  # what an audit found to differ from other machines, in words
         self.port = 0  # where this machine listens to others; 0: it does not
         self._driver = driver
         self._me = me
@@ -46,8 +48,10 @@ class Machines:
         self._last_port = int(ledger.setting(PORT) or 0)
         self._typed: dict[str, None] = dict.fromkeys(options.peers)
         self._resolved: dict[str, tuple[str, ...]] = {}
+        self._opened: dict[str, float] = {}  # when the way to a member was opened last
         self._host = ""
         self._own: tuple[str, ...] = ()
+        self._refused_since = float("inf")  # every member within reach refuses this machine
         self._seen = -1  # version of the membership the ways were made for
         self._vicinity = Vicinity(
             me.id, options.find, lambda member: member in driver.core.members, self._seen_somebody
@@ -63,6 +67,17 @@ class Machines:
     def addresses(self) -> tuple[str, ...]:
         """host:port where others can reach this machine."""
         return self._own
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with this machine's network, or with its copy of the labels, in words."""
+        return tuple(problem for problem in (self._vicinity.problem, self.differs) if problem)
+
+    @property
+    def removed(self) -> bool:
+        """This machine was removed, as far as it can tell: nobody tells a removed one anything."""
+        refused = steady.now() - self._refused_since > REFUSED_SECONDS
+        return self._driver.core.removed or refused
 
     @property
     def host(self) -> str:
@@ -112,6 +127,8 @@ class Machines:
         self._seen = core.membership.version
         if core.removed:
             log.warning("this machine was removed from its cluster")
+            for member in core.members.values():
+                self._driver.mesh.hang_up(member.key)
         self._dial()
 
     def greeted(self, sender: str, hello: m.Hello, ip: str) -> None:
@@ -126,6 +143,7 @@ class Machines:
 
     def up(self, member: str, address: str) -> None:
         """The way to a member works: this address is worth remembering."""
+        self._opened[member] = steady.now()
         before = self._remembered.get(member, ())
         if address and before[:1] != (address,):
             self._remembered[member] = addresses.remember(before, address)
@@ -140,6 +158,7 @@ class Machines:
         await self._vicinity.keep(self._advert(pairing, alone), steady.now())
         if core.removed:
             return
+        self._look_at_refusals()
         await self._resolve()
         self._dial()
         mine = core.members.get(self._me.id)
@@ -184,6 +203,10 @@ class Machines:
         await self._resolve()
         self._dial()
 
+    def strangers(self) -> tuple[FoundMachine, ...]:
+        """Machines seen on the network that are no members."""
+        return self._vicinity.strangers(self._driver.core.cluster, self._driver.core.members)
+
     def look_around(self) -> None:
         """Browse the network for a while."""
         self._vicinity.look_around(steady.now())
@@ -194,66 +217,26 @@ class Machines:
         """This machine as a member."""
         return Member(self._me.id, self._me.keys.public, name, rank, self._own)
 
-    def picture(self, now: float, pairing: Pairing | None) -> Cluster:
-        """The cluster as this machine knows it."""
-        core = self._driver.core
-        machines = tuple(
-            self._machine(member, now)
-            for member in sorted(core.members.values(), key=lambda member: (member.rank, member.id))
-        )
-        return Cluster(
-            id=core.cluster,
-            epoch=core.epoch.number,
-            leader=core.leader,
-            copies=1 + sum(not machine.me and machine.facts_behind == 0 for machine in machines),
-            listening=self._own[0] if self._own else "",
-            removed=core.removed,
-            machines=machines,
-            found=self._vicinity.strangers(core.cluster, core.members),
-            pairing=pairing,
-        )
-
-    def _machine(self, member: Member, now: float) -> Machine:
-        core, me = self._driver.core, member.id == self._me.id
-        peer = core.peers.all.get(member.id) or _UNKNOWN
-        card = core.card if me else (peer.card or _NO_CARD)
-        silent = 0.0 if me else now - peer.heard
-        behind = sum(max(0, end - peer.vector.get(author, 0)) for author, end in core.vector.items())
-        return Machine(
-            id=member.id,
-            name=member.name,
-            key_words=key_words(member.id),
-            me=me,
-            rank=member.rank,
-            alive=core.peers.alive(member.id, now),
-            silent_for=None if silent == float("inf") else round(silent, 1),
-            paused=member.paused,
-            mode=card.mode,
-            leader=member.id == core.leader,
-            gpu=card.gpu,
-            cores=card.cores,
-            memory=card.memory,
-            memory_free=card.memory_free,
-            models=tuple(self._model_name(digest) for digest in card.models),
-            problems=tuple(refusal.why for refusal in card.refused),
-            rows_per_s=card.rows_per_s,
-            doing=card.doing,
-            claims=0,
-            facts_behind=0 if me else behind,
-            addresses=self._own if me else self._places(member.id),
-            software=card.software,
-            agreement=None,
-            compared=0,
-            fitness=None,
-        )
-
-    def _model_name(self, digest: str) -> str:
-        for run in self._driver.core.plan.runs.values():
-            if run.spec is not None and run.spec.model.digest == digest:
-                return run.spec.model.name
-        return digest
-
     # inside
+
+    def _look_at_refusals(self) -> None:
+        mesh = self._driver.mesh
+        others = {member.key for member in self._driver.core.members.values() if member.id != self._me.id}
+        self._knock()
+        if not others & mesh.refused or any(mesh.linked(key) for key in others):
+            self._refused_since = float("inf")
+        elif self._refused_since == float("inf"):
+            self._refused_since = steady.now()
+
+    def _knock(self) -> None:
+        """A machine that answers nothing although the way to it is open may have removed this one: keys are looked
+        at when a way is opened, so it is opened anew."""
+        core, mesh, now = self._driver.core, self._driver.mesh, steady.now()
+        for member, peer in core.peers.all.items():
+            silent_since = max(peer.heard, self._opened.get(member, now))
+            if mesh.linked(core.members[member].key) and now - silent_since > SILENT_SECONDS:
+                mesh.hang_up(core.members[member].key)
+                self._opened[member] = now
 
     def _seen_somebody(self) -> None:
         """Somebody came or moved on the network: members are tried there."""
@@ -277,7 +260,7 @@ class Machines:
         core = self._driver.core
         for member in [member for member in core.members if member != self._me.id]:
             if not self._driver.mesh.linked(core.members[member].key):
-                self._resolved[member] = tuple(await addresses.resolve(self._places(member)))
+                self._resolved[member] = tuple(await addresses.resolve(self.places(member)))
 
     def _advert(self, pairing: Pairing | None, alone: bool) -> Advert | None:
         if not self.port or self._driver.core.removed:
@@ -295,9 +278,9 @@ class Machines:
     def _dial_one(self, member: str) -> None:
         known = self._driver.core.members[member]
         if member != self._me.id:
-            self._driver.mesh.dial(known.key, self._resolved.get(member) or self._places(member))
+            self._driver.mesh.dial(known.key, self._resolved.get(member) or self.places(member))
 
-    def _places(self, member: str) -> tuple[str, ...]:
+    def places(self, member: str) -> tuple[str, ...]:
         """Where a member may be reached, likeliest first."""
         known = self._driver.core.members.get(member)
         told = (*self._resolved.get(member, ()), *(known.addresses if known is not None else ()))
@@ -315,7 +298,3 @@ def clean_name(name: str) -> str:
     if not clean or not clean.isprintable():
         raise EngineError("A machine needs a name.", "Letters, digits and spaces, at most 80 of them.")
     return clean
-
-
-_UNKNOWN = Peer()
-_NO_CARD = m.Card("")

@@ -12,10 +12,9 @@ import secrets
 import signal
 from collections.abc import Awaitable
 
-import msgspec
-
-from engine.cluster import identity, steady
+from engine.cluster import identity, picture, steady
 from engine.cluster import messages as m
+from engine.cluster.audits import Audits
 from engine.cluster.bench import Bench
 from engine.cluster.core import Core
 from engine.cluster.driver import Driver
@@ -32,6 +31,7 @@ from engine.cluster.runs import Runs
 from engine.cluster.state_folder import StateFolder
 from engine.cluster.transport import Door
 from engine.executor import Executor, LocalExecutor
+from workspace.errors import EngineError
 from workspace.facts import EngineStatus
 
 log = logging.getLogger("engine")
@@ -57,6 +57,7 @@ class Node:
         self._boot = secrets.token_hex(8)
         self._heard = steady.now()
         self._stopped = asyncio.Event()
+        self._starting_over = False
 
     async def run(self) -> int:
         """Open the ledger, let clients and members in, work until stopped. Returns the exit status.
@@ -87,13 +88,14 @@ class Node:
         )
         self.machines = Machines(self.driver, me, self._options, self._name(), ledger)
         self.joining = Joining(self.driver, me, self.machines)
+        self.audits = Audits(self.driver, self._differs)
         self._describe()
         door = Door()
         try:
             await self.machines.start()
             self._listen_to_signals()
             runs = Runs(self.driver, self.models)
-            desk = Desk(self.driver, runs, self.machines, self.joining, self.status, self.stop)
+            desk = Desk(self.driver, runs, self.machines, self.joining, self.status, self.stop, self._start_over)
             self._tick()
             self._folder.lay_card(door.address)
             log.info("engine of %s ready, %d authors known", self.driver.core.author, len(self.driver.core.vector))
@@ -111,6 +113,8 @@ class Node:
             await self.driver.close()
             door.close()
             mesh.close()
+            if self._starting_over:
+                log.info("this machine begins anew; what it was lies in %s", self._folder.set_aside())
 
     def stop(self) -> None:
         """Finish the claim under way, then end. A second call does not wait for it."""
@@ -130,9 +134,10 @@ class Node:
             node=self.machines.name,
             author=core.author,
             vector=core.vector,
+            copies=picture.copies(core),
             worker_pid=self._executor.capacity().pid,
             runs=core.progress(now),
-            cluster=self.machines.picture(now, self.joining.pairing),
+            cluster=picture.cluster(core, self.machines, self.driver.held, self.joining.pairing, now),
         )
 
     # the process
@@ -148,10 +153,12 @@ class Node:
         """Run everything until `work` ends. Anything else that ends is a failure: nothing may go on without it."""
         worker = asyncio.ensure_future(self._work(work))
         tasks = [worker, *(asyncio.ensure_future(other) for other in others)]
-        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
         for result in results:
             if isinstance(result, LedgerFailed):
                 log.error("%s", result)
@@ -171,6 +178,12 @@ class Node:
     async def _hear(self, desk: Desk, body: bytes) -> bytes | None:
         self._heard = steady.now()
         return await desk.answer(body, stopping=self._stopped.is_set())
+
+    def _start_over(self) -> None:
+        if not self.machines.removed:
+            raise EngineError("This machine belongs to its cluster.", "Remove it from another machine first.")
+        self._starting_over = True
+        self.stop()
 
     def _listen_to_signals(self) -> None:
         # Ctrl-C in the terminal of a studio is the studio's to handle.
@@ -199,11 +212,16 @@ class Node:
         """What changes slowly: this machine itself, models, addresses; and whether anybody needs this engine."""
         while True:
             self.models.measure()
+            if self.driver.core.rolled_back:
+                # A disk that was set back must not number facts anew that others hold under these numbers.
+                log.warning("others hold more of this machine's log than it does: it begins another one")
+                await self.driver.move(Ledger.new_log)
             core = self.driver.core
             wanted = [run.spec.model for run in core.plan.working() if run.spec is not None]
             self.models.tick(wanted, self.machines.within_reach())
             await self.machines.look(self.joining.pairing)
             self._describe()
+            self.audits.look()
             self._end_if_idle()
             await asyncio.sleep(min(LOOK_EVERY, self._options.idle_seconds / 4))
 
@@ -222,8 +240,13 @@ class Node:
     def _other(self, sender: str, message: m.AnyMessage, address: str) -> None:
         if isinstance(message, m.Hello):
             self.machines.greeted(sender, message, address)
-        elif not isinstance(message, m.Audit):
+        elif isinstance(message, m.Audit):
+            self.audits.hear(sender, message)
+        else:
             self.models.hear(sender, message)
+
+    def _differs(self, problem: str) -> None:
+        self.machines.differs = problem
 
     def _up(self, key: str) -> None:
         self.driver.up(key)
@@ -246,30 +269,35 @@ class Node:
 
     def _card(self) -> m.Card:
         holding, size = self._executor.capacity(), self.models.size
-        card = size.card(
+        return size.card(
             self._boot,
             mode=self._options.mode,
             software=software(),
             models=self.models.here(),
             loaded=holding.loaded,
             refused=self.models.refusals(),
-            rows_per_s=self._rows_per_s(),
+            rows_per_s=picture.rows_per_s(self.driver.core, steady.now()),
             doing=self._doing(),
             port=self.machines.port,
             working=not self._stopped.is_set(),
+            batch=self._options.batch,
         )
-        return msgspec.structs.replace(card, batch=self._options.batch)
-
-    def _rows_per_s(self) -> float:
-        return 0.0
 
     def _doing(self) -> str:
-        return self._executor.capacity().doing or next(iter(self.models.doing().values()), "")
+        if doing := self._executor.capacity().doing:
+            return doing
+        claim = self.bench.claim
+        run = self.driver.core.plan.runs.get(claim.work.run_id) if claim is not None else None
+        if run is not None and run.spec is not None:
+            return f"Labeling {run.spec.task_name}"
+        return next(iter(self.models.doing().values()), "")
 
     def _remark(self) -> None:
-        remarks, doing = self.bench.remarks(), self.models.doing()
+        remarks, doing, now = self.bench.remarks(), self.models.doing(), steady.now()
         for run in self.driver.core.plan.runs.values():
-            run.remark = remarks.get(run.run_id) or (doing.get(run.spec.model.digest, "") if run.spec else "")
+            run.remark = remarks.get(run.run_id, "")
+            if not run.remark and run.working and run.spec is not None:
+                run.remark = doing.get(run.spec.model.digest, "") or picture.why_nobody(self.driver.core, run, now)
 
     def _remember_model(self, digest: str, path: str) -> None:
         disk = self.driver.disk

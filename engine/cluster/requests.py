@@ -30,6 +30,7 @@ class Desk:
         joining: Joining,
         status: Callable[[], EngineStatus],
         stop: Callable[[], None],
+        start_over: Callable[[], None],
     ) -> None:
         self._driver = driver
         self._runs = runs
@@ -37,6 +38,7 @@ class Desk:
         self._joining = joining
         self._status = status
         self._stop = stop
+        self._start_over = start_over
 
     async def answer(self, body: bytes, stopping: bool) -> bytes | None:
         """The reply to a message's body, None for what is not a request. Raises LedgerFailed."""
@@ -65,6 +67,9 @@ class Desk:
                 if not stopping:
                     log.info("asked to stop")
                     self._stop()
+                return messages.Stopping(request.id)
+            case messages.StartOver():
+                self._start_over()
                 return messages.Stopping(request.id)
         if stopping:
             return messages.Refused(request.id, "The engine is stopping.", "Nothing is lost; ask the next one.")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import time
 from pathlib import Path
 
 import msgspec
 import psutil
 
+from engine.cluster import identity
 from engine.cluster.transport import Address
 from workspace.errors import EngineError
 
@@ -81,6 +83,19 @@ class StateFolder:
         if card is not None and card.pid == os.getpid():
             with contextlib.suppress(OSError):
                 self._card.unlink()
+
+    def set_aside(self) -> Path:
+        """Move what makes this machine a member of its cluster, keys and ledger, into a folder of their own.
+
+        Nothing is deleted, and the next engine here is a new machine. Only while no engine runs.
+        """
+        aside = self.path / f"removed-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        aside.mkdir(mode=0o700)
+        # The keys last: with new keys an old ledger begins another log, so any order is safe.
+        for name in (f"{self.ledger.name}-wal", f"{self.ledger.name}-shm", self.ledger.name, identity.FILE):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(self.path / name, aside / name)
+        return aside
 
     def open_errors(self) -> int:
         """A descriptor for the output of a new engine process."""

@@ -64,7 +64,9 @@ def play(state_dir: Path, worker: RuleWorker, script: Script, idle_seconds: floa
 
 
 def progress(engine: Engine, run_id: str = "") -> RunProgress:
-    return next(run for run in engine.status().runs if run_id in ("", run.run_id))
+    """Where a run stands, the first without an id; one that is not known there (yet) has no rows."""
+    unknown = RunProgress(run_id, "paused", 0, 0, 0, 0.0, None, "")
+    return next((run for run in engine.status().runs if run_id in ("", run.run_id)), unknown)
 
 
 def until(engine: Engine, state: str, run_id: str = "") -> RunProgress:
@@ -84,7 +86,7 @@ def all_facts(engine: Engine) -> list[Fact]:
                 if isinstance(body, Labeled):
                     facts += expand(author, entry.seq, body)
             here = page[-1].end
-        assert here == end
+        assert here >= end
     return facts
 
 
