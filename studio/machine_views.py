@@ -19,12 +19,12 @@ from workspace.machines import Cluster, FoundMachine, Machine
 
 COMMAND = "winnow helper"
 SCREEN = """\
-Winnow helper
+Winnow helper. Ctrl-C stops it.
 
-  Name         attic
-  Key          ab12-cd34
-  Code         482-913, for 1:52
-               Type it in the studio: Machines, Add.\
+  Name  attic
+  Key   ab12-cd34
+  Code  482-913   1:52 left, 3 tries
+        Type it in the studio: Machines, Add.\
 """
 STEPS = (
     ("terminal", "Start it there", "A helper shows its name and a code of six digits."),
