@@ -257,6 +257,8 @@ class Core:
 
     def _apply(self, entry: Entry, body: AnyOutline | AnyBody, now: float | None) -> None:
         """An entry is on disk: let it count. `now` is None while the ledger is being read."""
+        if isinstance(body, log.StateSet | log.MemberSet | log.Decided):
+            self._clock = max(self._clock, body.clock)
         match body:
             case log.Labeled() | log.Outline():
                 self.plan.answer(member_of(entry.author), now, body)
@@ -267,16 +269,10 @@ class Core:
             case log.RunOpened():
                 self.plan.run(body.spec.run_id).open(body)
             case log.StateSet():
-                self._clock = max(self._clock, body.clock)
                 if self.plan.run(body.run_id).set_state(entry.author, entry.seq, body):
                     self.leading.retry(body.run_id)
-            case log.MemberSet():
-                self._clock = max(self._clock, body.clock)
+            case log.MemberSet() | log.MemberRevoked():
                 self.membership.apply(entry.author, entry.seq, body)
-            case log.MemberRevoked():
-                self.membership.apply(entry.author, entry.seq, body)
-            case log.Decided():
-                self._clock = max(self._clock, body.clock)
         # Rows come as BlockFound, and a seal changes nothing here.
 
     def _members_changed(self) -> list[AnyEffect]:
