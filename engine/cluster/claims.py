@@ -22,6 +22,7 @@ GRACE = 1.0  # seconds by which the leader waits longer than the worker
 MISSED_BEATS = 3  # beats of a worker that do not name a claim before it is taken for lost on the way
 TAIL_FACTOR = 1.5  # times the 95th percentile of durations after which a claim is granted a second time
 TAIL_SAMPLES = 5
+REMEMBERED = 256  # claims taken back without a word of the worker
 
 
 Able = Callable[[RunPlan], Sequence[str]]
@@ -67,6 +68,7 @@ class Claims:
         self._again: dict[str, deque[Piece]] = defaultdict(deque)
         self._turns: dict[str, tuple[str, int]] = {}  # worker: run and claims granted of it
         self._durations: deque[float] = deque(maxlen=100)
+        self._lost: dict[str, Granted] = {}  # taken back without a word of the worker; the latest ones
 
     def set_owners(self, owners: Sequence[str]) -> None:
         """Members among whom blocks are divided, reachable or not: both sides of a cut divide alike."""
@@ -115,11 +117,13 @@ class Claims:
         return ttl
 
     def adopt(self, name: str, held: Held, worker: str, boot: str, now: float) -> None:
-        """A claim of an earlier leadership that a worker still works on."""
-        if held.work is not None and self._plan.knows(held.work.run_id, held.work.dimension, held.work.block):
-            self._mark(held.work, 1)
-            ttl = max(5.0, 4 * (self._paces.seconds(worker, held.work) or 7.5))
-            self.out[name] = Granted(name, held.work, worker, boot, now, ttl, now + ttl + GRACE)
+        """A claim of an earlier leadership, or one that was taken back too soon, that a worker still works on."""
+        lost = self._lost.pop(name, None)
+        work = lost.work if lost is not None else held.work
+        if work is not None and self._plan.knows(work.run_id, work.dimension, work.block):
+            self._mark(work, 1)
+            ttl = max(5.0, 4 * (self._paces.seconds(worker, work) or 7.5))
+            self.out[name] = Granted(name, work, worker, boot, now, ttl, now + ttl + GRACE)
 
     # what becomes of claims
 
@@ -135,8 +139,8 @@ class Claims:
                 claim.expires = now - mine.idle + claim.ttl + GRACE
             elif not claim.arrived:
                 claim.unnamed += 1
-                if claim.unnamed >= MISSED_BEATS:
-                    freed |= self._free(claim)
+                if claim.unnamed >= MISSED_BEATS and now > claim.at + GRACE:  # beats may come twice
+                    freed |= self._lose(claim)
         return freed
 
     def arrived(self, name: str) -> None:
@@ -156,7 +160,7 @@ class Claims:
         """Take back claims whose time is up or whose worker is gone. True if any is free."""
         gone = [claim for claim in self.out.values() if now > claim.expires or dead(claim.worker)]
         for claim in gone:
-            self._free(claim)
+            self._lose(claim)
         return bool(gone)
 
     def release(self, name: str) -> None:
@@ -251,6 +255,13 @@ class Claims:
                     return msgspec.structs.replace(claim.work, at=at), claim.failures, claim.died_at
         return None
 
+    def _lose(self, claim: Granted) -> bool:
+        """Free a claim without a word of its worker, who may still be at it."""
+        self._lost[claim.name] = claim
+        if len(self._lost) > REMEMBERED:
+            del self._lost[next(iter(self._lost))]
+        return self._free(claim)
+
     def _free(self, claim: Granted) -> bool:
         self.out.pop(claim.name, None)
         work = self._open(claim)
@@ -301,10 +312,14 @@ class Claims:
         run = self._plan.runs[work.run_id]
         taken, start = self.taken(run, work.dimension), run.blocks[work.block][0]
         elsewhere = False  # a row of it stands in another block here
-        for place in work.at:
-            position = run.aliases.get(start + place, start + place)
-            elsewhere |= position != start + place
-            taken[position] = value
+        if not run.aliases and work.at and work.at[-1] - work.at[0] + 1 == len(work.at):
+            first = start + work.at[0]
+            taken[first : first + len(work.at)] = bytes([value]) * len(work.at)
+        else:
+            for place in work.at:
+                position = run.aliases.get(start + place, start + place)
+                elsewhere |= position != start + place
+                taken[position] = value
         if not value and work.at:
             self._reopen(work.run_id, run.names if elsewhere else [work.block])
 
@@ -362,11 +377,17 @@ def _open(run: RunPlan, taken: bytearray, dimension: int, block: Block, size: in
     found: list[int] = []
     at = taken.find(0, start, end)
     while at >= 0 and len(found) < size:
-        if answered[at]:
-            taken[at] = 1
+        stop = taken.find(1, at, end)
+        stop = min(end if stop < 0 else stop, at + size - len(found))
+        if answered.count(0, at, stop) == stop - at:  # nearly always
+            found.extend(range(at - start, stop - start))
         else:
-            found.append(at - start)
-        at = taken.find(0, at + 1, end)
+            for position in range(at, stop):
+                if answered[position]:
+                    taken[position] = 1
+                else:
+                    found.append(position - start)
+        at = taken.find(0, stop, end)
     return tuple(found)
 
 

@@ -32,6 +32,7 @@ class Leading:
         self._credits: dict[str, tuple[Credit, float]] = {}  # by member, with the time it came
         self._unable: dict[tuple[str, str], tuple[str, str]] = {}  # member and run: boot, why
         self._told: dict[str, str] = {}  # member: the life of it that told this leader what it holds
+        self._began = 0.0
         self._number = 0
 
     @property
@@ -42,6 +43,7 @@ class Leading:
     def begin(self, boot: str, own: Iterable[Held], now: float) -> None:
         """A leadership begins, with what this machine itself is working on."""
         self._told = {self._peers.me: boot}
+        self._began = now
         self.claims = Claims(self._plan, self._paces, self._owners())
         self._credits.clear()
         self._number = 0
@@ -105,7 +107,7 @@ class Leading:
 
     def grants(self, epoch: Epoch, card: Card, now: float) -> Iterator[tuple[str, Grant]]:
         """Claims for everybody who has room and can do something."""
-        if self.claims is None or not self._credits:
+        if self.claims is None or not self._credits or self._listening(now):
             return
         able: dict[str, list[str]] = {}
 
@@ -184,6 +186,13 @@ class Leading:
             ):
                 found.append(member_id)
         return found
+
+    def _listening(self, now: float) -> bool:
+        """Whether it is too early to grant: machines that are there have not told yet what they hold already. What
+        is lost on the way is waited for no longer than two beats."""
+        return now - self._began < 2 * self._peers.timers.beat and any(
+            member not in self._told and self._peers.responsive(member, now) for member in self._peers.all
+        )
 
     def _ready(self, worker: str, now: float) -> Callable[[Block], bool]:
         """Whether a block is on disk at the worker and, if there are others, on two machines."""

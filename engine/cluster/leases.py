@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import msgspec
@@ -10,6 +11,8 @@ from engine.cluster.claims import PREFETCH
 from engine.cluster.effects import Abandon, AnyEffect, Claim, Start
 from engine.cluster.messages import Epoch, Grant, Held, Reason, Release, Work
 from engine.cluster.plan import Plan
+
+REMEMBERED = 64  # claims that were refused
 
 
 class Lease(msgspec.Struct):
@@ -29,6 +32,7 @@ class Leases:
         self._plan = plan
         self._leases: dict[str, Lease] = {}
         self._progressed = float("-inf")
+        self._refused: deque[str] = deque(maxlen=REMEMBERED)  # a grant may come twice
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -50,17 +54,21 @@ class Leases:
         """A claim comes in. What cannot be done goes back at once."""
         work = grant.work
         claim = Claim(grant.epoch, grant.claim, work, grant.failures)
-        if claim.name in self._leases:
+        if claim.name in self._leases or claim.name in self._refused:
             return []
         if not self._plan.knows(work.run_id, work.dimension, work.block):
-            return [_release(claim, "unknown")]
+            return self._refuse(claim, "unknown")
         if not willing(work.run_id) or self.free < 0:
-            return [_release(claim, "stopped")]
+            return self._refuse(claim, "stopped")
         at = self._unanswered(work)
         if not at:
-            return [_release(claim, "unknown")]
+            return self._refuse(claim, "unknown")
         if now > grant.clock + grant.ttl:
-            return [_release(claim, "expired")]
+            return self._refuse(claim, "expired")
+        mine = self._places(work)
+        at = tuple(place for place in at if place not in mine)
+        if not at:
+            return []  # at it already under another name, which the next beat tells the leader
         claim = msgspec.structs.replace(claim, work=msgspec.structs.replace(work, at=at))
         self._leases[claim.name] = Lease(claim, grant.ttl, grant.clock)
         return [Start(claim)]
@@ -111,6 +119,16 @@ class Leases:
                 del self._leases[lease.claim.name]
             out += [Abandon(lease.claim), _release(lease.claim, reason)]
         return out
+
+    def _refuse(self, claim: Claim, reason: Reason) -> list[AnyEffect | Release]:
+        self._refused.append(claim.name)
+        return [_release(claim, reason)]
+
+    def _places(self, work: Work) -> set[int]:
+        """Places of this block that are held for this dimension."""
+        same = (work.run_id, work.dimension, work.block)
+        held = [lease.claim.work for lease in self._leases.values()]
+        return {place for w in held if (w.run_id, w.dimension, w.block) == same for place in w.at}
 
     def _unanswered(self, work: Work) -> tuple[int, ...]:
         return self._plan.runs[work.run_id].unanswered(work.block, work.dimension, work.at)
