@@ -87,9 +87,11 @@ class World:
 
     def new_core(self, machine: Machine) -> Core:
         """A core for a new life of this machine's process."""
-        return self.laws.core(
+        core = self.laws.core(
             machine.author, machine.boot, machine.disk.cluster, machine.now, machine.mode, self.timers
         )
+        core.replication.room = self.profile.room
+        return core
 
     def send(self, machine: Machine, to: str, message: AnyMessage) -> None:
         """A message leaves a machine."""

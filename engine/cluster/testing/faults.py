@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 Strike = Callable[[], None]
 
+LATE = 25  # answers left for each machine, when the work is near its end
+
 
 class Faults:
     """Strikes at the rates of the profile until it is over."""
@@ -23,11 +25,14 @@ class Faults:
     def plan(self) -> None:
         """Let every kind begin to strike."""
         profile = self.world.profile
-        if profile.single:
-            self.world.queue.after(profile.horizon * self.world.chance.uniform(0.2, 0.4), self._once)
+        if profile.late:
+            self.world.queue.after(3.0, self._when_late)
+        elif profile.single:
+            self.world.queue.after(profile.horizon * self.world.chance.uniform(0.2, 0.7), self._once)
         for rate, strike in (
             (profile.crash, self._crash),
-            (profile.restart if profile.crash or profile.after_sync or profile.disk else 0.0, self._restart),
+            (profile.leave, self._leave),
+            (profile.restart if profile.crash or profile.leave or profile.after_sync else 0.0, self._restart),
             (profile.cut, self._cut),
             (profile.one_way, self._one_way),
             (profile.mend if profile.cut or profile.one_way else 0.0, self._mend),
@@ -68,16 +73,24 @@ class Faults:
         machines = [m for m in self.world.machines if m.lives and m.up == up]
         return self.world.chance.choice(machines) if machines else None
 
+    def _when_late(self) -> None:
+        """Wait until there is about as much left as is out."""
+        world = self.world
+        left = [run.left for machine in world.machines for run in machine.core.plan.working()]
+        if left and min(left) < LATE * len(world.machines):
+            self._once()
+        elif world.queue.now < world.profile.horizon:
+            world.queue.after(0.1, self._when_late)
+
     def _once(self) -> None:
         """The one fault of this history. What may be computed twice because of it: answers the others do not know
         of yet, and claims whose worker still works on them while they are granted to somebody else."""
         world, kind = self.world, self.world.profile.single
-        machine = world.chance.choice(world.machines)
+        leaders = [m for m in world.machines if m.core.is_leader]
+        machine = world.chance.choice(leaders or world.machines if world.chance.random() < 0.5 else world.machines)
         world.tell("the fault", kind, machine.name)
         parted = {"crash": [], "freeze": [machine], "cut": world.machines}[kind]
-        self.allowed = world.watch.unknown(world.machines) + sum(
-            len(claim.work.at) for worker in parted for claim in worker.worker.claims
-        )
+        self.allowed = world.watch.unknown(world.machines) + world.watch.outstanding(parted, world.machines)
         if kind == "crash":
             machine.crash()
         elif kind == "freeze":
@@ -87,10 +100,10 @@ class Faults:
         world.queue.after(world.chance.uniform(1.0, 6.0), self._once_over, machine)
 
     def _once_over(self, machine: Machine) -> None:
-        world = self.world
+        world, kind = self.world, self.world.profile.single
         world.tell("the fault is over")
         # A part that has done its own share goes on with that of the others, as it should.
-        if any(not world.watch.has_own_work(part, world.machines) for part in world.machines):
+        if kind == "cut" and any(not world.watch.has_own_work(part, world.machines) for part in world.machines):
             self.allowed = None
         world.network.heal()
         machine.thaw()
@@ -103,6 +116,11 @@ class Faults:
         machine = self._any()
         if machine is not None:
             machine.crash(syncs=self.world.chance.choice([0, 0, 1, 2, 100]))
+
+    def _leave(self) -> None:
+        machine = self._any()
+        if machine is not None and not machine.frozen:
+            machine.leave()
 
     def _restart(self) -> None:
         machine = self._any(up=False)
@@ -131,7 +149,7 @@ class Faults:
     def _freeze(self) -> None:
         machine = self._any()
         if machine is not None:
-            machine.freeze()
+            machine.freeze(aware=self.world.chance.random() >= self.world.profile.unaware)
 
     def _thaw(self) -> None:
         frozen = [machine for machine in self.world.machines if machine.frozen]

@@ -59,6 +59,7 @@ class Machine:
         self.disk: Disk
         self.links: set[str] = set()
         self.on_disk: Callable[[], None] | None = None  # a fault that strikes right after a sync
+        self._asleep_since: float | None = None
         self._held: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._writes: deque[Write] = deque()
         self._syncing = False
@@ -90,8 +91,15 @@ class Machine:
 
     def card(self) -> Card:
         """What it says of itself."""
-        models = tuple(sorted(self.talent.models))
-        return Card(boot=self.boot, mode=self.mode, software="simulated", cores=2, models=models)
+        talent = self.talent
+        return Card(
+            boot=self.boot,
+            mode=self.mode,
+            software="simulated",
+            models=tuple(sorted(talent.models)),
+            working=talent.working,
+            batch=talent.batch,
+        )
 
     # lives
 
@@ -146,10 +154,18 @@ class Machine:
         self.up = self.frozen = False
         self.world.broken(self)
 
-    def freeze(self) -> None:
-        """The process gets no time any more (SIGSTOP, lid closed)."""
-        self.world.tell("freeze", self.name)
-        self.frozen = self.up
+    def leave(self) -> None:
+        """The process ends in order: it says goodbye, and what waits for the disk gets there."""
+        if self.running:
+            self.do(self.core.stop())
+            self.crash(syncs=len(self._writes))
+
+    def freeze(self, aware: bool = True) -> None:
+        """The process gets no time any more (SIGSTOP, lid closed). Its clock may stand still as well."""
+        if self.up and not self.frozen:
+            self.world.tell("freeze", self.name, aware)
+            self.frozen = True
+            self._asleep_since = None if aware else self.world.queue.now
 
     def thaw(self, messages_first: bool = True) -> None:
         """It goes on, with what its sockets and timers have collected."""
@@ -157,6 +173,8 @@ class Machine:
             return
         self.world.tell("thaw", self.name)
         self.frozen = False
+        if self._asleep_since is not None:
+            self.clock.slept += self.world.queue.now - self._asleep_since
         self.world.watch.woken(self)
         held, self._held = self._held, deque()
         for call, arguments in sorted(held, key=lambda step: (step[0] == self._hear) != messages_first):

@@ -297,13 +297,13 @@ def _poison_never_given_up(core: Core) -> None:
     _while_leading(core, "died", again)
 
 
-@_mutant("claims-not-taken-over", "I9", "single")
+@_mutant("claims-not-taken-over", "I9", "single", 400)
 def _claims_not_taken_over(core: Core) -> None:
     """A new leader does not ask what is being worked on already."""
     _while_leading(core, "adopt", lambda *_: None)
 
 
-@_mutant("first-come-first-served", "I9", "single")
+@_mutant("first-come-first-served", "I9", "single", 200)
 def _first_come_first_served(core: Core) -> None:
     """Blocks are granted in their order, whoever's share they are: both sides of a cut do the same ones."""
     _put(core.leading, "_owners", lambda: [""])
@@ -320,3 +320,15 @@ def _nobody_is_dead(core: Core) -> None:
         return [*push(entries, now), *(Send(member, facts_of(mine)) for member in silent if mine)]
 
     _put(core.replication, "push", to_all)
+
+
+@_mutant("no-room-is-room", "I13", "slow")
+def _no_room_is_room(core: Core) -> None:
+    """Facts are taken in however slow the disk is."""
+    accept = core.replication.accept
+
+    def all_of_it(sender: str, message: m.Facts, now: float) -> tuple[list[Accepted], list[AnyEffect]]:
+        core.replication.room = 1 << 40
+        return accept(sender, message, now)
+
+    _put(core.replication, "accept", all_of_it)

@@ -67,7 +67,7 @@ class People:
             + [self._set_state] * 3
             + [self._seal] * 2
             + [self._rename, self._pause_machine, self._resume_machine, self._plan_more, self._plan_twice]
-            + [self._models]
+            + [self._models, self._rest, self._batch]
         )
         for _ in range(int(profile.deeds * 2 * chance.random())):
             self._at(chance.uniform(0.5, profile.horizon), chance.choice(deeds))
@@ -119,8 +119,9 @@ class People:
         busy = False
         for machine in machines:
             machine.worker.stalled_until = 0.0
-            if machine.talent.models != frozenset(self.world.profile.models) and self._rounds == 1:
+            if self._rounds == 1:
                 machine.talent.models = frozenset(self.world.profile.models)
+                machine.talent.working = True
                 machine.describe()
         for member in list(home.core.members.values()):
             if member.paused:
@@ -204,7 +205,10 @@ class People:
 
     def _plan_same(self, machine: Machine, spec: RunSpec, rows: list[tuple[str, str, str]]) -> None:
         if machine.append(RunOpened(spec)):
-            self._plan_rows(machine, spec.run_id, rows)
+            if self.world.chance.random() < 0.3:  # by a program that does not look what is there
+                machine.append(RowsPlanned(spec.run_id, (*rows, rows[0])))
+            else:
+                self._plan_rows(machine, spec.run_id, rows)
 
     def _set_state(self) -> None:
         machine, chance = self._somebody(), self.world.chance
@@ -268,6 +272,19 @@ class People:
         if machine is not None:
             model = {chance.choice(self.world.profile.models)}
             machine.talent.models = frozenset(machine.talent.models ^ model)
+            machine.describe()
+
+    def _rest(self) -> None:
+        """A machine takes no work any more, or takes it again."""
+        machine = self._somebody(member=False)
+        if machine is not None:
+            machine.talent.working = not machine.talent.working
+            machine.describe()
+
+    def _batch(self) -> None:
+        machine = self._somebody(member=False)
+        if machine is not None:
+            machine.talent.batch = self.world.chance.choice((0, 1, 3))
             machine.describe()
 
     def _remove(self) -> None:

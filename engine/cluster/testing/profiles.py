@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from engine.cluster.messages import Mode
+from engine.cluster.replication import IN_FLIGHT_BYTES
 from engine.cluster.testing.network import CALM, Weather
 
 SIZES = (1, 2, 2, 2, 3, 3, 3, 3, 4, 5, 6, 8)
@@ -25,11 +26,13 @@ class Profile(msgspec.Struct, frozen=True):
     machines: int = 3
     newcomers: int = 0  # machines that are paired on the way
     peaceful: bool = False  # nothing goes wrong and nobody interferes
-    single: Literal["", "crash", "cut", "freeze"] = ""  # the one fault there is, half way
+    single: Literal["", "crash", "cut", "freeze"] = ""  # the one fault there is
+    late: bool = False  # it strikes near the end of the work, not in the middle
     horizon: float = 30.0  # seconds until everything is healed
     tick: float = 0.1
     sync: float = 0.004
     serve: int = 40
+    room: int = IN_FLIGHT_BYTES  # bytes of entries that wait for the disk
     weather: Weather = CALM
     offset: bool = True  # clocks show different times
     drift: float = 0.0  # and run differently fast, by this share at most
@@ -52,11 +55,13 @@ class Profile(msgspec.Struct, frozen=True):
     deeds: float = 6.0  # what people do besides, per history
     removals: float = 0.0  # chance that a machine is removed
     crash: float = 0.0
+    leave: float = 0.0  # processes that end in order
     restart: float = 12.0
     cut: float = 0.0
     one_way: float = 0.0
     mend: float = 8.0
     freeze: float = 0.0
+    unaware: float = 0.0  # share of them that the machine's own clock does not notice
     thaw: float = 12.0
     disk: float = 0.0  # disks lost
     backup: float = 0.0  # disks replaced by an older copy
@@ -74,6 +79,8 @@ def faultless(chance: random.Random) -> Profile:
         peaceful=True,
         horizon=15.0,
         tick=chance.choice([0.1, 0.2]),
+        sync=chance.choice([0.004, 0.004, 0.05]),
+        weather=Weather(usual=chance.choice([0.002, 0.05]), double=chance.choice([0.0, 0.2])),
         pace=chance.choice([0.02, 0.05, 0.1]),
         uneven=chance.random() < 0.5,
         dimensions=chance.choice([1, 2]),
@@ -107,6 +114,7 @@ def swarm(chance: random.Random) -> Profile:
         tick=either(0.1, 0.2, 0.25),
         sync=either(0.002, 0.01, 0.05),
         serve=chance.choice([1, 3, 40]),
+        room=chance.choice([IN_FLIGHT_BYTES, IN_FLIGHT_BYTES, 1000]),
         weather=weather,
         drift=either(0.0, 0.01, 0.05),
         encoded=chance.random() < 0.05,
@@ -128,11 +136,13 @@ def swarm(chance: random.Random) -> Profile:
         deeds=either(0.0, 4.0, 12.0),
         removals=either(0.0, 0.0, 0.6),
         crash=perhaps(8.0),
+        leave=perhaps(4.0, 0.25),
         restart=either(4.0, 20.0),
         cut=perhaps(5.0),
         one_way=perhaps(4.0, 0.25),
         mend=either(3.0, 10.0),
         freeze=perhaps(5.0, 0.3),
+        unaware=either(0.0, 0.5),
         thaw=either(4.0, 20.0),
         disk=perhaps(1.5, 0.2),
         backup=perhaps(1.5, 0.15),
@@ -147,15 +157,16 @@ def swarm(chance: random.Random) -> Profile:
 def single(chance: random.Random) -> Profile:
     """One fault in the middle of much work: what may be computed twice for it is counted exactly."""
     return Profile(
-        machines=chance.choice((2, 2, 3)),
-        single=chance.choice(("crash", "cut", "cut", "freeze")),
+        machines=chance.choice((2, 3, 3, 4)),
+        single=chance.choice(("crash", "cut", "freeze")),
+        late=chance.random() < 0.5,
         horizon=14.0,
         tick=0.1,
         pace=0.1,
         load=0.2,
         runs=1,
         opened=0.04,
-        rows=(240, 320),
+        rows=(150, 320),
         block=(8, 12),
         dimensions=1,
         deeds=0.0,
@@ -171,6 +182,7 @@ def lifes(chance: random.Random) -> Profile:
         weather=Weather(late=chance.choice((0.0, 0.2)), latest=2.0),
         rows=(20, 60),
         crash=20.0,
+        leave=chance.choice((0.0, 10.0)),
         after_sync=20.0,
         restart=60.0,
         deeds=8.0,
@@ -190,6 +202,7 @@ def islands(chance: random.Random) -> Profile:
         one_way=5.0,
         mend=12.0,
         freeze=chance.choice((0.0, 8.0)),
+        unaware=0.3,
         thaw=20.0,
         deeds=16.0,
     )
@@ -216,28 +229,50 @@ def people(chance: random.Random) -> Profile:
     )
 
 
+def slow(chance: random.Random) -> Profile:
+    """Disks that take long, little room for what waits for them, and much to catch up on."""
+    return Profile(
+        machines=chance.choice((2, 3, 4)),
+        newcomers=chance.choice((0, 1)),
+        horizon=30.0,
+        tick=0.2,
+        sync=chance.choice((0.1, 0.3, 0.6)),
+        serve=chance.choice((5, 40)),
+        room=chance.choice((1000, 4000)),
+        weather=Weather(loss=chance.choice((0.0, 0.1)), double=chance.choice((0.0, 0.2))),
+        pace=0.02,
+        rows=(40, 80),
+        deeds=10.0,
+        crash=chance.choice((0.0, 4.0)),
+        cut=chance.choice((0.0, 4.0)),
+        slow_disk=4.0,
+    )
+
+
 KINDS: dict[str, Callable[[random.Random], Profile]] = {
     "faultless": faultless,
     "single": single,
     "lifes": lifes,
     "islands": islands,
     "people": people,
+    "slow": slow,
     "swarm": swarm,
 }
-SHARES = (
-    ("faultless", 0.08),
-    ("single", 0.08),
-    ("lifes", 0.08),
-    ("islands", 0.08),
-    ("people", 0.08),
-    ("swarm", 1.0),
-)
+SHARES = {
+    "faultless": 0.08,
+    "single": 0.08,
+    "lifes": 0.08,
+    "islands": 0.08,
+    "people": 0.08,
+    "slow": 0.06,
+    "swarm": 1.0,
+}
 
 
 def kind_of(seed: int) -> str:
     """Which kind of history a seed is; most are a swarm."""
     at = _chance("kind", seed).random()
-    for name, share in SHARES:
+    for name, share in SHARES.items():
         if at < share:
             return name
         at -= share

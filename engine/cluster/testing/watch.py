@@ -28,7 +28,6 @@ from engine.cluster.entries import (
     member_of,
 )
 from engine.cluster.messages import NOBODY, AnyMessage, Epoch
-from engine.cluster.replication import IN_FLIGHT_BYTES
 from engine.cluster.testing.people import CLUSTER
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
 Question = tuple[str, str, int]  # run, row, dimension
 BACKUP_AFTER = 0.5  # seconds a claim has to be out at least before it is granted a second time
+LARGEST_ENTRY = 4096  # bytes, in these histories
 SPREAD = 1.2  # seconds by which every machine knows who holds a new block
 SILENCE = 16.0  # seconds after which nothing but signs of life may be sent to a machine
 ENOUGH = 20  # violations of one history that are worth telling
@@ -65,7 +65,7 @@ class Watch:
         self.computed_times: Counter[Question] = Counter()
         self.granted: dict[tuple[Epoch, Question], float] = {}  # when a leader granted it last
         self._claims: dict[tuple[Epoch, int], list[Question]] = {}
-        self.backups: set[Question] = set()  # granted a second time by the same leader
+        self.backups: set[Question] = set()  # granted a second time by the same leader, when nothing else was left
         self.led: dict[Epoch, tuple[int, int]] = {}  # machine and life
         self.two_leaders = False
         self.largest_queue = 0
@@ -231,11 +231,12 @@ class Watch:
             if question in life.answered and self._known(machine, life, question):
                 self.wrong("I9", f"{machine.name} grants {question}, which it knows to be answered")
         again = [question for question in questions if (epoch, question) in self.granted]
-        if again and self._world.profile.peaceful:
+        if again:
             youngest = now - max(self.granted[epoch, question] for question in again)
-            if youngest < BACKUP_AFTER or self._ungranted(machine, life, epoch):
+            if youngest >= BACKUP_AFTER and not self._ungranted(machine, life, epoch):
+                self.backups.update(again)
+            elif self._world.profile.peaceful:
                 self.wrong("I9", f"{machine.name} grants {again[0]} again after {youngest:.2f} s with no need")
-            self.backups.update(again)
         self.granted.update(((epoch, question), now) for question in questions)
         self._claims[epoch, claim] = questions
 
@@ -271,6 +272,15 @@ class Watch:
         for row in labeled.rows:
             self.computed_times[labeled.run_id, row, labeled.dimension] += 1
 
+    def outstanding(self, workers: Sequence[Machine], machines: Sequence[Machine]) -> int:
+        """Answers these workers have to give: claims that are with them, or on their way to them."""
+        out = {claim.name: len(claim.work.at) for worker in workers for claim in worker.worker.claims}
+        ids = {worker.id for worker in workers}
+        for claims in (machine.core.leading.claims for machine in machines):
+            granted = claims.out.values() if claims is not None else ()
+            out |= {claim.name: len(claim.work.at) for claim in granted if claim.worker in ids}
+        return sum(out.values())
+
     def unknown(self, machines: Sequence[Machine]) -> int:
         """Answers that were computed and that some machine does not know of."""
         lives = [self._lives[machine.number] for machine in machines if machine.running]
@@ -305,7 +315,7 @@ class Watch:
         leaders = [machine for machine in running if machine.core.is_leader and machine.disk.cluster == CLUSTER]
         self.two_leaders |= len([m for m in leaders if m.id not in self._world.people.removed]) > 1
         for machine in running:
-            for name, size, bound in sizes(machine.core, len(machines)):
+            for name, size, bound in sizes(machine.core, len(machines), self._world.profile.room):
                 self.largest_queue = max(self.largest_queue, size)
                 if size > bound:
                     self.wrong("I13", f"{machine.name} has {size} in {name}, at most {bound} are right")
@@ -318,13 +328,19 @@ def _subject(body: Decided | StateSet | MemberSet) -> object:
     return body.run_id if isinstance(body, StateSet) else body.member.id
 
 
-def sizes(core: Core, members: int) -> list[tuple[str, int, int]]:
-    """(name, size, bound) of everything in a core that could grow without end."""
-    claims = core.leading.claims
-    waiting = sum(len(entries) for entries, _ in core._writing.values())  # their answers may be among them
+def sizes(core: Core, members: int, room: int) -> list[tuple[str, int, int]]:
+    """(name, size, bound) of everything in a core that could grow without end. `room` is what it may keep of
+    others on its way to the disk."""
+    claims, replication, plan = core.leading.claims, core.replication, core.plan
+    waiting = [entry for entries, _ in core._writing.values() for entry, _ in entries]
+    own = sum(len(entry.body) for entry in waiting if entry.author == core.author)
+    authors = len(replication.received)
     return [
         ("peers", len(core.peers.all), members),
-        ("in flight", core.replication.in_flight, 2 * IN_FLIGHT_BYTES),
-        ("leases", len(list(core.leases.held(NOBODY, 0.0))), 16),
-        ("claims", len(claims.out) if claims else 0, 4 * members + waiting),
+        ("in flight", replication.in_flight - own, room + LARGEST_ENTRY),
+        ("leases", len(core.leases), 8),
+        ("claims", len(claims.out) if claims else 0, 4 * members + len(waiting)),  # some may be answered by these
+        ("credits", core.leading.size, 2 * members * (1 + len(plan.runs))),
+        ("asked", replication.asked, authors + members),
+        ("early", sum(run.early for run in plan.runs.values()), sum(replication.durable.values())),
     ]

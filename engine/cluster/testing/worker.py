@@ -31,6 +31,8 @@ class Talent(msgspec.Struct):
     load: float = 0.5  # seconds to load a model
     models: frozenset[str] = frozenset()  # digests of models that lie there
     small: bool = False  # little memory
+    working: bool = True  # it takes work
+    batch: int = 0  # most rows it takes in one claim, 0 for no wish
     errors: float = 0.0  # share of rows it answers with an error
     crashes: float = 0.0  # share of claims it dies with for no reason
 
