@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +15,8 @@ from workspace.unfinished import Known
 
 if TYPE_CHECKING:
     from engine.client import Engine
+
+log = logging.getLogger(__name__)
 
 PAGE = 10_000  # rows handed over at a time
 DECISIONS = 500  # decisions at a time
@@ -85,12 +88,38 @@ class Handing:
         return heard
 
 
-def hand_decisions(engine: Engine, store: Store, held: Mapping[str, int]) -> bool:
-    """Hand over the oldest decisions that are in none of the logs `held`; whether there were any.
+class Decisions:
+    """What people decided, on its way to one engine. Used by one thread."""
 
-    All of those logs have to be in the workspace: a decision counts as handed over when it was read back.
-    """
-    waiting = carried.outgoing(store, held, DECISIONS)
-    if waiting:
-        engine.decide([decided(one) for one in waiting])
-    return bool(waiting)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        # Handed over and not read back yet. What for whatever reason never comes back is not handed over again
+        # and again: that would fill the disks of all machines.
+        self._handed: set[tuple[str, int]] = set()
+        self._settled = -1  # decisions there were when all of them were in the logs
+
+    def begin(self) -> None:
+        """From now on it is another engine, or the same one after it was lost."""
+        self._handed.clear()
+        self._settled = -1
+
+    def settled(self) -> bool:
+        """Whether all decisions there are were in the logs when somebody looked last."""
+        return carried.count(self._store) == self._settled
+
+    def hand_over(self, engine: Engine, held: Mapping[str, int]) -> None:
+        """Hand over the oldest decisions that are in none of the logs `held`.
+
+        All of those logs have to be in the workspace: a decision counts as handed over when it was read back.
+        """
+        number = carried.count(self._store)
+        waiting = carried.outgoing(self._store, held, DECISIONS + len(self._handed))
+        self._handed &= {one.key for one in waiting}
+        fresh = [one for one in waiting if one.key not in self._handed]
+        if fresh:
+            engine.decide([decided(one) for one in fresh])
+            self._handed |= {one.key for one in fresh}
+            return
+        if waiting:
+            log.error("%d decisions do not come back from the engine", len(waiting))
+        self._settled = number

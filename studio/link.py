@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from studio.handing import Handing, hand_decisions
+from studio.handing import Decisions, Handing
 from studio.homecoming import Homecoming
 from studio.wishes import Wishes
-from workspace import carried, company, unfinished
+from workspace import company, unfinished
 from workspace.errors import EngineError, WinnowError
 from workspace.facts import EngineStatus, RunProgress, RunState
 from workspace.store import Store
@@ -85,7 +85,7 @@ class EngineLink:
         self._kept = stays  # there has to be an engine, also with nothing to do
         self._others = 0  # machines in the cluster besides this one
         self._author = ""  # of the ledger that was spoken with last
-        self._carried = -1  # decisions there were when all of them were in the logs
+        self._decisions = Decisions(store)
         self._watched = self._looked = float("-inf")
         self._first_look = threading.Event()  # all the engine had was read once, or it could not be
         self._picture = _Picture()
@@ -212,7 +212,7 @@ class EngineLink:
             # A ledger this studio has not spoken with: it may lack rows and decisions another one had.
             self._author = status.author
             self._compared.clear()
-            self._carried = -1
+            self._decisions.begin()
         self._agree(engine, status, known)
         for run_id, wish in self._handing.step(engine).items():
             self._wishes.heard(run_id, wish)
@@ -283,13 +283,12 @@ class EngineLink:
     def _hand_decisions(self, engine: Engine, seconds: float) -> bool:
         """Hand over what people decided, and read it back; whether all of it is in the logs."""
         deadline = time.monotonic() + seconds
-        while (number := carried.count(self._store)) != self._carried:
+        while not self._decisions.settled():
             status = engine.status()
             caught_up, _ = self._home.bring(engine, status, deadline - time.monotonic(), lambda: False)
             if not caught_up:
                 return False
-            if not hand_decisions(engine, self._store, status.vector):
-                self._carried = number
+            self._decisions.hand_over(engine, status.vector)
         return True
 
     def _settle(self, status: EngineStatus, caught_up: bool) -> None:

@@ -7,6 +7,7 @@ as handed over when it was read back from a log, so there is no second account o
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -19,9 +20,11 @@ from workspace.decisions import Action
 from workspace.store import Connection, Store
 
 MAX_EVENT = (1 << 18) - 1024  # characters of an event; what was on screen is left out of a longer one
+MAX_REVIEWER = 200  # characters of a name
 MAX_COMMENT = 10_000  # characters of the comment of one that is still too long
 
 Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Reviewer = Annotated[str, Meta(min_length=1, max_length=MAX_REVIEWER)]
 Count = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 
 
@@ -36,7 +39,7 @@ class Event(msgspec.Struct, frozen=True):
     dimension: Name
     action: Action
     label: str
-    reviewer: Name
+    reviewer: Reviewer
     seconds: float
     comment: str
     blind: bool
@@ -61,9 +64,19 @@ class Outgoing(msgspec.Struct, frozen=True):
     standing: bool
     label: str
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """Session and seq: what tells it from every other."""
+        return self.event.session, self.event.seq
+
 
 def encode(event: Event) -> str:
-    """The event as JSON that fits an entry."""
+    """The event as JSON that fits an entry and can be decoded: what is longer than that is cut."""
+    event = msgspec.structs.replace(
+        event,
+        reviewer=event.reviewer[:MAX_REVIEWER],
+        seconds=event.seconds if math.isfinite(event.seconds) else 0.0,
+    )
     text = msgspec.json.encode(event).decode()
     if len(text) > MAX_EVENT:
         shorter = msgspec.structs.replace(event, shown="{}", comment=event.comment[:MAX_COMMENT])

@@ -454,6 +454,11 @@ def test_an_event_too_long_for_an_entry_leaves_out_what_was_on_screen() -> None:
     assert carried.decode(body.event) == msgspec.structs.replace(long, shown="{}", comment="c" * 10_000)
 
 
+def test_what_is_odd_about_an_event_does_not_keep_it_from_travelling() -> None:
+    odd = event_of(0, IDS[0], reviewer="b" * 500, seconds=float("nan"))
+    assert carried.decode(decision(odd).event) == msgspec.structs.replace(odd, reviewer="b" * 200, seconds=0.0)
+
+
 def test_events_of_a_session_keep_their_order_when_they_arrive_out_of_it(new_store: Callable[[], Store]) -> None:
     ann = Desk(new_store(), "of ann", "ann")
     events = [DecisionEvent(seq, IDS[0], "modify", label) for seq, label in enumerate(["good", "bad", "good"])]

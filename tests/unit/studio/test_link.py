@@ -353,6 +353,23 @@ def test_what_was_decided_just_before_the_end_is_handed_over_at_the_end(
     assert [one.label for one in scene.engine.decided()] == ["good"]
 
 
+def test_decisions_that_do_not_come_back_are_not_handed_over_without_end(scene: Scene) -> None:
+    ids = [row for row, _ in runs.planned(scene.store, scene.run)]
+    decide(scene, 0, ids[0])
+    scene.engine.forget_decisions = True
+    link = scene.link(stays=True)
+    until(lambda: scene.engine.calls.count("decide") == 1)
+    looks = scene.engine.calls.count("status")
+    until(lambda: scene.engine.calls.count("status") > looks + 6)
+    scene.engine.forget_decisions = False
+    decide(scene, 1, ids[1])
+    link.nudge()
+    until(lambda: len(scene.engine.decided()) == 1)
+    looks = scene.engine.calls.count("status")
+    until(lambda: scene.engine.calls.count("status") > looks + 6)
+    assert scene.engine.calls.count("decide") == 2
+
+
 def test_a_new_ledger_gets_the_decisions_the_old_one_had(scene: Scene) -> None:
     link = scene.link()
     link.want(scene.run, "running")
