@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.client import Engine
 from engine.cluster import entries as log
@@ -27,24 +27,25 @@ PORT = 47100
 
 
 class RealMachine:
-    """A machine of the network with an engine of its own."""
+    """A machine of the network with an engine of its own, models of its own."""
 
-    def __init__(self, network: Network, name: str, folder: Path, peers: Sequence[str] = ()) -> None:
+    def __init__(self, network: Network, name: str, folder: Path, **options: Any) -> None:
         self.name = name
         self.cable: NetworkMachine = network.machine(name)
         self.engine: Engine
         self.folder = folder / name
-        self.options = EngineOptions(stay=True, name=name, listen=f"{self.cable.ip}:{PORT}", peers=tuple(peers))
+        self.models = folder / f"{name}.models"
+        chosen = {"stay": True, "name": name, "listen": f"{self.cable.ip}:{PORT}", **options}
+        self.options = EngineOptions(**chosen)
         self.start()
 
     def start(self) -> None:
         """Start the engine, and a client to it."""
-        environment = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONUTF8": "1"}
         self.folder.mkdir(mode=0o700, exist_ok=True)
         with open(self.folder / "engine.out", "ab") as out:
             self.process: subprocess.Popen[bytes] = self.cable.run(
                 [sys.executable, "-P", "-m", "engine", str(self.folder), *self.options.arguments()],
-                env=environment,
+                env=self.environment,
                 stdout=out,
                 stderr=out,
             )
@@ -65,6 +66,12 @@ class RealMachine:
     def thaw(self) -> None:
         """Let it go on."""
         os.kill(self.engine.pid, signal.SIGCONT)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What every process of this machine finds in its surroundings."""
+        own = {"WINNOW_MODELS": str(self.models), "WINNOW_HELPER": str(self.folder)}
+        return {**os.environ, **own, "PYTHONPATH": str(HERE), "PYTHONUTF8": "1"}
 
     @property
     def status(self) -> EngineStatus:
