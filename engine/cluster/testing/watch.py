@@ -314,8 +314,9 @@ class Watch:
         running = [machine for machine in machines if machine.running]
         leaders = [machine for machine in running if machine.core.is_leader and machine.disk.cluster == CLUSTER]
         self.two_leaders |= len([m for m in leaders if m.id not in self._world.people.removed]) > 1
+        logs = sum(machine.logs for machine in machines)
         for machine in running:
-            for name, size, bound in sizes(machine.core, len(machines), self._world.profile.room):
+            for name, size, bound in sizes(machine.core, len(machines), logs, self._world.profile.room):
                 self.largest_queue = max(self.largest_queue, size)
                 if size > bound:
                     self.wrong("I13", f"{machine.name} has {size} in {name}, at most {bound} are right")
@@ -328,19 +329,18 @@ def _subject(body: Decided | StateSet | MemberSet) -> object:
     return body.run_id if isinstance(body, StateSet) else body.member.id
 
 
-def sizes(core: Core, members: int, room: int) -> list[tuple[str, int, int]]:
+def sizes(core: Core, members: int, logs: int, room: int) -> list[tuple[str, int, int]]:
     """(name, size, bound) of everything in a core that could grow without end. `room` is what it may keep of
     others on its way to the disk."""
     claims, replication, plan = core.leading.claims, core.replication, core.plan
     waiting = [entry for entries, _ in core._writing.values() for entry, _ in entries]
     own = sum(len(entry.body) for entry in waiting if entry.author == core.author)
-    authors = len(replication.received)
     return [
         ("peers", len(core.peers.all), members),
         ("in flight", replication.in_flight - own, room + LARGEST_ENTRY),
         ("leases", len(core.leases), 8),
         ("claims", len(claims.out) if claims else 0, 4 * members + len(waiting)),  # some may be answered by these
         ("credits", core.leading.size, 2 * members * (1 + len(plan.runs))),
-        ("asked", replication.asked, authors + members),
+        ("asked", replication.asked, logs),
         ("early", sum(run.early for run in plan.runs.values()), sum(replication.durable.values())),
     ]
