@@ -25,7 +25,7 @@ T = TypeVar("T")
 SHARED_ENTRIES = 256  # in one transaction, a single larger write apart
 SHARED_BYTES = 2 << 20
 
-Ask = tuple["asyncio.Future[Any]", Callable[[], Any]]
+Ask = tuple[int, "asyncio.Future[Any]", Callable[[], Any]]  # to be answered after so many writes
 
 
 class Transaction(msgspec.Struct):
@@ -55,6 +55,8 @@ class Disk:
         self._loop = asyncio.get_running_loop()
         self._writes: deque[Write] = deque()
         self._asks: deque[Ask] = deque()
+        self._given = 0  # writes, ever
+        self._taken = 0  # of them, on the disk or on their way
         self._there = threading.Condition()
         self._closing = False
         self._broken: BaseException | None = None
@@ -65,6 +67,7 @@ class Disk:
         """Have it on the disk soon; `written` tells when."""
         with self._there:
             self._writes.append(write)
+            self._given += 1
             self._there.notify()
 
     def ask(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
@@ -74,7 +77,7 @@ class Disk:
             if self._broken is not None:
                 future.set_exception(self._broken)
             else:
-                self._asks.append((future, lambda: work(*args, **kwargs)))
+                self._asks.append((self._given, future, lambda: work(*args, **kwargs)))
                 self._there.notify()
         return future
 
@@ -100,7 +103,7 @@ class Disk:
                 if not self._writes and not self._asks:
                     return
                 transaction = self._take()
-                asks, self._asks = self._asks, deque()
+                asks = [self._asks.popleft() for _ in range(sum(ask[0] <= self._taken for ask in self._asks))]
             found: Sequence[BlockFound] = ()
             try:
                 if transaction is not None:
@@ -108,12 +111,12 @@ class Disk:
             except BaseException as error:  # noqa: BLE001 - whatever it is, the loop has to know
                 self._break(error, asks)
                 return
-            answers = [_answer(work) for _, work in asks]
+            answers = [_answer(work) for _, _, work in asks]
             broken = next((error for _, error in answers if isinstance(error, LedgerFailed)), None)
             if broken is not None:
                 self._break(broken, asks)
                 return
-            done = [(future, answer) for (future, _), answer in zip(asks, answers, strict=True)]
+            done = [(future, answer) for (_, future, _), answer in zip(asks, answers, strict=True)]
             self._report(transaction, found, done)
 
     def _take(self) -> Transaction | None:
@@ -129,6 +132,7 @@ class Disk:
             if numbers and (len(entries) + len(write.entries) > SHARED_ENTRIES or size > SHARED_BYTES):
                 break
             self._writes.popleft()
+            self._taken += 1
             numbers.append(write.number)
             entries += write.entries
             if write.epoch is not None and (epoch is None or write.epoch > epoch):
@@ -154,7 +158,7 @@ class Disk:
 
         self._soon(report)
 
-    def _break(self, error: BaseException, asks: deque[Ask]) -> None:
+    def _break(self, error: BaseException, asks: list[Ask]) -> None:
         with self._there:
             self._broken = error
             asks.extend(self._asks)
@@ -162,7 +166,7 @@ class Disk:
 
         def report() -> None:
             self._failed(error)
-            for future, _ in asks:
+            for _, future, _ in asks:
                 if not future.done():
                     future.set_exception(error)
 

@@ -25,6 +25,8 @@ log = logging.getLogger("engine")
 REFUSED_SECONDS = 5.0  # for which nobody lets this machine in before it says that it was removed
 SILENT_SECONDS = 5.0  # without a word by an open way before it is opened anew
 PORT = "port"  # name of the setting: where this machine listened last, so that others find it again
+NAME = "name"  # and this: how it was told to be called; what people call it since then stays
+TOLD_EVERY = 60.0  # seconds at least between two entries about this machine's addresses
 
 
 class Machines:
@@ -45,9 +47,11 @@ class Machines:
         self._options = options
         self._first_name = name
         self._remembered = {member: tuple(places) for member, places in ledger.addresses().items()}
+        self._named = ledger.setting(NAME)
         self._last_port = int(ledger.setting(PORT) or 0)
         self._typed: dict[str, None] = dict.fromkeys(options.peers)
         self._resolved: dict[str, tuple[str, ...]] = {}
+        self._told = float("-inf")
         self._opened: dict[str, float] = {}  # when the way to a member was opened last
         self._host = ""
         self._own: tuple[str, ...] = ()
@@ -93,8 +97,10 @@ class Machines:
             await self._append(
                 MemberSet(self.card(self._first_name, core.membership.next_rank()), core.next_clock())
             )
-        elif self._options.name and self._options.name != self.name and not core.removed:
+        elif self._options.name and self._options.name != self._named and not core.removed:
             await self.set_member(self._me.id, self._options.name, None)
+        if self._options.name != self._named:
+            self._driver.disk.tell(self._driver.disk.ledger.set_setting, NAME, self._options.name)
         if self._options.listen or self._options.stay or len(core.members) > 1:
             await self.listen()
         self.changed()
@@ -161,9 +167,7 @@ class Machines:
         self._look_at_refusals()
         await self._resolve()
         self._dial()
-        mine = core.members.get(self._me.id)
-        if mine is not None and not alone and self._own and mine.addresses != self._own:
-            await self._append(MemberSet(msgspec.structs.replace(mine, addresses=self._own), core.next_clock()))
+        await self._tell_addresses(alone)
 
     def within_reach(self) -> Collection[str]:
         """Members that are there."""
@@ -254,6 +258,15 @@ class Machines:
         if known is None:
             raise EngineError("No such machine belongs to the cluster.", "It may have been removed elsewhere.")
         return known
+
+    async def _tell_addresses(self, alone: bool) -> None:
+        """Where this machine is found, for those who have never met it."""
+        core, now = self._driver.core, steady.now()
+        mine = core.members.get(self._me.id)
+        new = mine is not None and not set(self._own) <= set(mine.addresses)
+        if mine is not None and new and not alone and now - self._told > TOLD_EVERY:
+            self._told = now
+            await self._append(MemberSet(msgspec.structs.replace(mine, addresses=self._own), core.next_clock()))
 
     async def _resolve(self) -> None:
         """Names of machines are looked up again and again: what they stand for changes."""

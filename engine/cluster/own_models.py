@@ -16,7 +16,7 @@ from engine.cluster.model_transfer import MODEL_MESSAGES, ModelTraveler, words
 from engine.models import catalog
 from workspace.facts import ModelSpec
 
-LOOK_AGAIN = 30.0  # seconds until the disk is searched again for a model that was not there
+LOOK_AGAIN = 30.0  # seconds until it is looked again whether a model is where it was, or somewhere else
 FILES = "llama_cpp"  # the backend whose models are files, which can be found by their content and travel
 
 
@@ -80,13 +80,14 @@ class OwnModels:
 
     def tick(self, wanted: Iterable[ModelSpec], others: Collection[str]) -> None:
         """About once a second: `wanted` are the models of runs that go on, `others` members within reach."""
-        missing = {model.digest: model for model in wanted if self._missing(model)}
-        for model in missing.values():
+        files = {model.digest: model for model in wanted if model.backend == FILES}
+        for model in files.values():
             if time.monotonic() - self._looked.get(model.digest, float("-inf")) > LOOK_AGAIN:
                 self._looked[model.digest] = time.monotonic()
                 self._later(self._look_for(model))
         for transfer in self._traveler.transfers():
-            if transfer.digest not in missing:
+            if transfer.digest not in files:
+                self._looked.pop(transfer.digest, None)
                 self._traveler.drop(transfer.digest)
         self._traveler.tick(others)
 
@@ -114,22 +115,20 @@ class OwnModels:
         await asyncio.gather(*self._looking, return_exceptions=True)
         await self._traveler.close()
 
-    def _missing(self, model: ModelSpec) -> bool:
-        if model.backend != FILES:
-            return False
-        path = self._paths.get(model.digest)
-        return path is None or not Path(path).is_file()
-
     async def _look_for(self, model: ModelSpec) -> None:
         if self._measuring is not None:
             await asyncio.shield(self._measuring)
-        found = await asyncio.to_thread(self._find, model.digest)
+        found, why_not = await asyncio.to_thread(self._find_fitting, model.digest)
         if found is None:
             self._traveler.want(model.digest, model.name)
-        elif why := self._fits(found.stat().st_size):
-            self.refuse(model.digest, why)  # nobody on this machine asked for it to be tried all the same
+        elif why_not and model.digest not in self._paths:
+            self.refuse(model.digest, why_not)  # nobody on this machine asked for it to be tried all the same
         else:
             self._keep(model.digest, str(found))
+
+    def _find_fitting(self, digest: str) -> tuple[Path | None, str]:
+        found = self._find(digest)
+        return found, "" if found is None else self._fits(found.stat().st_size)
 
     def _find(self, digest: str) -> Path | None:
         known = self._paths.get(digest)
@@ -147,6 +146,7 @@ class OwnModels:
         if self._paths.get(digest) != path:
             self._paths[digest] = path
             self._remember(digest, path)
+        self._traveler.drop(digest)
 
     def _later(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -12,6 +12,8 @@ from engine.cluster.peers import Peer
 from engine.cluster.plan import RunPlan
 from workspace.machines import Cluster, Machine, Pairing
 
+NEVER_LEADS = "Waiting for a machine that leads: this one was started as a client, which never does."
+
 
 def cluster(core: Core, ways: Machines, held: dict[str, int], pairing: Pairing | None, now: float) -> Cluster:
     """All machines. `held` says how many claims each other one said it holds."""
@@ -46,6 +48,13 @@ def rows_per_s(core: Core, now: float) -> float:
 
 def why_nobody(core: Core, run: RunPlan, now: float) -> str:
     """Why a run that should go on does not; empty when some machine within reach can do it."""
+    if not core.leader:
+        never = core.card.mode == "client"
+        return (
+            "Waiting for a machine that leads: this one was started as a client, which never does."
+            if never
+            else ""
+        )
     if run.spec is None or core.leading.able(run, core.card, now):
         return ""
     if core.members and all(member.paused for member in core.members.values()):

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.cluster import (
+    audits,
     claims,
     core,
     disk,
@@ -31,7 +32,7 @@ DOCUMENT = Path(messages.__file__).with_name("PROTOCOL.md")
 TYPED = (entries, messages, pairing)  # modules whose names for types the document uses
 LIMITED = (
     *(entries, messages, core, replication, disk, driver, mesh, claims, pace),
-    *(pairing, pairing_door, model_offers, model_fetch, model_transfer),
+    *(pairing, pairing_door, model_offers, model_fetch, model_transfer, audits),
 )
 
 ALIAS = re.compile(r"^([A-Z]\w*) = (?:Annotated|tuple|dict|Literal)\[", re.MULTILINE)

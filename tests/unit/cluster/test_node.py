@@ -227,7 +227,7 @@ def test_it_ends_when_there_is_nothing_to_do_and_nobody_there(tmp_path: Path) ->
         until(engine, "done")
         wait_for(lambda: StateFolder(tmp_path).card() is None, "the node to end")
 
-    assert play(tmp_path, worker, script, idle_seconds=0.3) == 0
+    assert play(tmp_path, worker, script, idle_seconds=1.5) == 0
     assert worker.pid == 0
 
 

@@ -115,10 +115,16 @@ class Together:
 def together(path: Path, script: Callable[[Together], None]) -> None:
     """Run nodes in this thread while `script` speaks to them from another one."""
 
+    def guarded(machines: Together) -> None:
+        try:
+            script(machines)
+        except StopIteration as error:  # it would never leave the thread
+            raise AssertionError("nothing found") from error
+
     async def all_of_it() -> None:
         machines = Together(path, asyncio.get_running_loop())
         try:
-            await asyncio.to_thread(script, machines)
+            await asyncio.to_thread(guarded, machines)
         finally:
             for helper in machines.helpers.values():
                 helper.worker.hold.set()
