@@ -131,6 +131,13 @@ class RealMachine:
             return None
 
 
+def together(machines: list[RealMachine]) -> None:
+    """Pair the others with the first, and wait until all see all."""
+    for other in machines[1:]:
+        machines[0].pair_with(other)
+    wait_for(lambda: all(machine.sees(*machines) for machine in machines), "the machines to meet")
+
+
 def question(tag: str) -> RunSpec:
     """A run that asks the embedded model one thing."""
     labels = ("positive", "negative")

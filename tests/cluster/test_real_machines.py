@@ -13,7 +13,7 @@ from engine.cluster import identity
 from engine.cluster.sockets import new_keys
 from engine.shards.export import export
 from engine.shards.merge import merge
-from tests.cluster.machines import PORT, RealMachine, answers, messages, question
+from tests.cluster.machines import PORT, RealMachine, answers, messages, question, together
 from tests.cluster.network import Network
 from tests.waiting import wait_for
 from workspace.errors import EngineError
@@ -28,13 +28,6 @@ LONG = 120.0  # seconds; a busy machine with two cores loads three models
 def machines(network: Network, tmp_path: Path) -> list[RealMachine]:
     """Three machines, not paired."""
     return [RealMachine(network, name, tmp_path) for name in ("studio", "helper", "third")]
-
-
-def together(machines: list[RealMachine]) -> None:
-    """Pair the others with the first, and wait until all see all."""
-    for other in machines[1:]:
-        machines[0].pair_with(other)
-    wait_for(lambda: all(machine.sees(*machines) for machine in machines), "the machines to meet")
 
 
 def settled(machines: list[RealMachine]) -> None:
