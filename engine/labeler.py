@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -15,6 +15,9 @@ EMPTY = "empty"  # warning: the row has no characters besides white space
 Progress = Callable[[int], None]
 
 
+Tokens = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
+
+
 class Answer(msgspec.Struct, frozen=True, array_like=True):
     """One row's answer to one dimension; the parts of a `workspace.facts.Fact` that the labeler knows.
 
@@ -24,8 +27,8 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     """
 
     logprobs: tuple[float, ...]
-    prompt_tokens: int
-    completion_tokens: int
+    prompt_tokens: Tokens
+    completion_tokens: Tokens
     seconds: float
     warnings: tuple[str, ...] = ()
     error: str = ""

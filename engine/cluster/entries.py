@@ -75,7 +75,7 @@ class About(msgspec.Struct, frozen=True, array_like=True):
     claim: Line
     epoch: Number
     made_at: Annotated[float, Meta(ge=0, le=1e12)]  # seconds since 1970-01-01 UTC
-    slot: Number = 0
+    slot: Annotated[int, Meta(ge=0, le=1000)] = 0
 
 
 class Labeled(Body, frozen=True, tag="label"):

@@ -6,6 +6,8 @@ everything. What is not on disk is never counted as held.
 
 from __future__ import annotations
 
+from collections import deque
+
 import msgspec
 
 from engine.cluster import entries as log
@@ -15,6 +17,7 @@ from engine.cluster.messages import FACTS_BYTES, Facts, Have, Need
 from engine.cluster.peers import Peers
 
 IN_FLIGHT_BYTES = 8 << 20  # of entries that came in and are not on disk yet; what comes on top is asked for again
+PUSHED_BYTES = 4 << 20  # of own entries on their way to a peer that it has not confirmed
 ASK_AGAIN = 2.0  # seconds after which an unanswered Need is repeated
 
 Accepted = tuple[Entry, AnyBody]
@@ -33,6 +36,7 @@ class Replication:
         self._peers = peers
         self._asked: dict[str, tuple[str, float]] = {}  # author: whom, when
         self._advanced: dict[str, float] = {}  # author: when facts came last
+        self._unconfirmed: dict[str, deque[tuple[int, int]]] = {}  # member: (end, bytes) pushed to it
         self._ahead: dict[str, str] = {}  # author: who has more of it
 
     @property
@@ -118,7 +122,24 @@ class Replication:
         if part:
             messages.append(facts_of(part))
         there = [member for member in self._peers.all if self._peers.alive(member, now)]
-        return [Send(member, message) for message in messages for member in there]
+        return [
+            Send(member, message) for message in messages for member in there if self._has_room(member, message)
+        ]
+
+    def _has_room(self, member: str, message: Facts) -> bool:
+        """Whether a peer keeps up with what is pushed to it; one that does not asks for the rest when it can.
+
+        Counted here, for queues count messages, not bytes, and beats wait behind them.
+        """
+        held = self._peers.all[member].vector.get(self.author, 0)
+        waiting = self._unconfirmed.setdefault(member, deque())
+        while waiting and waiting[0][0] <= held:
+            waiting.popleft()
+        if waiting and sum(size for _, size in waiting) > PUSHED_BYTES:
+            return False
+        end = message.first + sum(count for count, _ in message.entries)
+        waiting.append((end, sum(len(body) for _, body in message.entries)))
+        return True
 
     def compare(self, sender: str, vector: Vector, now: float) -> list[AnyEffect]:
         """Ask a peer for what it has on disk and this machine has not."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from engine.cluster.core import Core
-from engine.cluster.entries import Decided, Entry, Member, MemberRevoked, MemberSet, encode
+from engine.cluster.effects import Send, Write
+from engine.cluster.entries import Decided, Entry, Member, MemberRevoked, MemberSet, RowsPlanned, encode
 from engine.cluster.membership import Membership
 from engine.cluster.messages import Beat, Bye, Card, Epoch, Facts, Lead, Need
 from engine.cluster.peers import Timers
+from engine.cluster.replication import PUSHED_BYTES
 from tests.unit.cluster.cores import Cores, name_of
 from tests.unit.cluster.examples import spec
 
@@ -244,3 +246,21 @@ def test_false_alarms_make_patient_and_long_absences_do_not() -> None:
     assert peers.dead(cores.ids[0], cores.now + 100.0)
     peers.hear(cores.ids[0], cores.now + 200.0)
     assert peers.dead_after(peer) == 1.5 * patience
+
+
+def test_what_is_pushed_to_a_machine_that_confirms_nothing_is_bounded() -> None:
+    cores = led(2)
+    one, two = cores.ids
+    cores.cut.add((two, one))
+    pushed = 0
+    for number in range(40):
+        rows = tuple((f"row {number}/{place}", "x" * 2000, "") for place in range(500))
+        effects = cores.first.append([RowsPlanned("a run", rows)])
+        (write,) = [effect for effect in effects if isinstance(effect, Write)]
+        cores.disk[one] += write.entries
+        sent = [e.message for e in cores.first.written(write.number, [], cores.now) if isinstance(e, Send)]
+        pushed += sum(len(body) for facts in sent if isinstance(facts, Facts) for _, body in facts.entries)
+    assert PUSHED_BYTES < pushed < PUSHED_BYTES + 3_000_000
+    cores.cut.clear()
+    cores.pass_time(2.0)
+    assert cores.cores[two].vector.get(cores.first.author) == cores.first.vector[cores.first.author]
