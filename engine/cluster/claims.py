@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
+from engine.cluster.blocks import Queue, owner_of
 from engine.cluster.messages import Card, Held, Work
 from engine.cluster.pace import FIRST_BATCH, Paces
 from engine.cluster.plan import Block, Plan, RunPlan
@@ -63,7 +63,7 @@ class Claims:
         self._paces = paces
         self._owners = tuple(owners)
         self._taken: dict[tuple[str, int], bytearray] = {}  # run and dimension: 1 per position granted or answered
-        self._queues: dict[tuple[str, str], _Queue] = {}  # run and owner: its blocks
+        self._queues: dict[tuple[str, str], Queue] = {}  # run and owner: its blocks
         self._queued: dict[str, int] = {}  # run: blocks that are in queues
         self._again: dict[str, deque[Piece]] = defaultdict(deque)
         self._turns: dict[str, tuple[str, int]] = {}  # worker: run and claims granted of it
@@ -231,9 +231,16 @@ class Claims:
         # Its own blocks, then those of reachable members, then those of absent ones: the two sides of a cut do not
         # come to the same rows before one of them has finished its share.
         others = sorted((owner for owner in self._owners if owner != worker), key=lambda o: (o not in workers, o))
+
+        def size(dimension: int) -> int:
+            return self.size(run, dimension, worker, card, len(workers))
+
+        def taken(dimension: int) -> bytearray:
+            return self.taken(run, dimension)
+
         for owner in [worker, *others]:
             queue = self._queues.get((run.run_id, owner))
-            found = queue.take(self, run, worker, card, len(workers), ready) if queue is not None else None
+            found = queue.take(run, ready, size, taken) if queue is not None else None
             if found is not None:
                 return Piece(found, 0, frozenset())
         return None
@@ -291,7 +298,7 @@ class Claims:
         for number in range(self._queued.get(run.run_id, 0), len(run.names)):
             block = run.names[number]
             owner = owner_of(block, self._owners)
-            self._queues.setdefault((run.run_id, owner), _Queue()).blocks.append(block)
+            self._queues.setdefault((run.run_id, owner), Queue()).blocks.append(block)
         self._queued[run.run_id] = len(run.names)
 
     def taken(self, run: RunPlan, dimension: int) -> bytearray:
@@ -328,77 +335,6 @@ class Claims:
             queue = self._queues.get((run_id, owner_of(block, self._owners)))
             if queue is not None:
                 queue.reopen(block)
-
-
-class _Queue:
-    """Blocks of one owner; those before `first` have nothing to grant."""
-
-    def __init__(self) -> None:
-        self.blocks: list[Block] = []
-        self.first = 0
-        self._places: dict[Block, int] = {}
-
-    def take(
-        self,
-        claims: Claims,
-        run: RunPlan,
-        worker: str,
-        card: Card,
-        workers: int,
-        ready: Callable[[Block], bool],
-    ) -> Work | None:
-        passing = True  # nothing was skipped so far: `first` may move on
-        for number in range(self.first, len(self.blocks)):
-            block = self.blocks[number]
-            if not ready(block):
-                passing = False
-                continue
-            # A block is answered for every dimension before the next one starts.
-            for dimension in range(len(run.answered)):
-                size = claims.size(run, dimension, worker, card, workers)
-                at = _open(run, claims.taken(run, dimension), dimension, block, size)
-                if at:
-                    return Work(run.run_id, dimension, block, at)
-            if passing:
-                self.first = number + 1
-        return None
-
-    def reopen(self, block: Block) -> None:
-        if len(self._places) < len(self.blocks):
-            for number in range(len(self._places), len(self.blocks)):
-                self._places[self.blocks[number]] = number
-        self.first = min(self.first, self._places.get(block, self.first))
-
-
-def _open(run: RunPlan, taken: bytearray, dimension: int, block: Block, size: int) -> tuple[int, ...]:
-    """The first `size` places of a block that are neither answered nor granted."""
-    start, count = run.blocks[block]
-    end, answered = start + count, run.answered[dimension]
-    found: list[int] = []
-    at = taken.find(0, start, end)
-    while at >= 0 and len(found) < size:
-        stop = taken.find(1, at, end)
-        stop = min(end if stop < 0 else stop, at + size - len(found))
-        if answered.count(0, at, stop) == stop - at:  # nearly always
-            found.extend(range(at - start, stop - start))
-        else:
-            for position in range(at, stop):
-                if answered[position]:
-                    taken[position] = 1
-                else:
-                    found.append(position - start)
-        at = taken.find(0, stop, end)
-    return tuple(found)
-
-
-def owner_of(block: Block, members: Iterable[str]) -> str:
-    """The member with the highest hash for a block (rendezvous hashing; Thaler and Ravishankar 1998)."""
-    name = f"{block[0]}/{block[1]}"
-    return max(
-        members,
-        key=lambda member: hashlib.blake2b(f"{member}/{name}".encode(), digest_size=8).digest(),
-        default="",
-    )
 
 
 def _digest(run: RunPlan) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.cluster import messages as m
-from engine.cluster.claims import owner_of
+from engine.cluster.blocks import owner_of
 from engine.cluster.core import Core
 from engine.cluster.effects import AnyEffect, Claim, HangUp
 from engine.cluster.entries import (

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.cluster.claims import GIVE_UP_ROWS, POISON_AFTER, TURN, Granted, owner_of
+from engine.cluster.blocks import owner_of
+from engine.cluster.claims import GIVE_UP_ROWS, POISON_AFTER, TURN, Granted
 from engine.cluster.entries import BLOCK_ROWS, MemberSet, StateSet
 from engine.cluster.messages import Epoch, Grant, Work
 from engine.cluster.pace import BATCH_SECONDS, FIRST_BATCH, LARGEST_BATCH
