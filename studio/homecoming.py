@@ -34,9 +34,10 @@ class Homecoming:
         self._store = store
         self._cursors = arrivals.cursors(store)
 
-    def behind(self, status: EngineStatus) -> bool:
-        """Whether the engine holds something the workspace does not have."""
-        return any(self._cursors.get(author, 0) < end for author, end in status.vector.items())
+    @property
+    def new(self) -> bool:
+        """Whether no log was ever read."""
+        return not self._cursors
 
     def bring(
         self, engine: Engine, status: EngineStatus, seconds: float, stopped: Callable[[], bool]

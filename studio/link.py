@@ -129,8 +129,9 @@ class EngineLink:
         """Read what was wanted when the workspace was last open, and go on from there."""
         self._wishes.load()
         self._others = company.others(self._store)
-        # A paused run's last facts may still lie in the ledger of an engine that is gone.
-        unfetched = any(known.state != "done" for known in self._wishes.all().values())
+        # A paused run's last facts may still lie in the ledger of an engine that is gone. And a workspace that has
+        # never read any log is new, or takes the place of one that was lost.
+        unfetched = any(known.state != "done" for known in self._wishes.all().values()) or self._home.new
         self._unsettled = unfetched and (self._state_dir / "ledger.sqlite").exists()
         self._thread = threading.Thread(target=self._run, name="engine-link", daemon=True)
         self._thread.start()

@@ -54,8 +54,9 @@ def inspect(path: Path) -> Damage | None:
             "file",
             f"{path.name} itself is damaged and cannot be opened.",
             f"Winnow cannot repair it. Put back a copy of {path.name} from a backup; exported files are not"
-            f" affected. Labels of the models are also in the folder {path.stem}.engine:"
-            " keep it, and keep the damaged file until you have what you need.",
+            f" affected. Without one, move {path.name} away, keep it, and open Winnow again: rows, labels and"
+            " decisions of its runs come back from the engine's folder. What was loaded and never labeled, known"
+            " labels and calibrations do not.",
             error.details,
             None,
         )

@@ -404,3 +404,25 @@ def test_a_helpers_engine_is_used_from_the_beginning_and_left_running(scene: Sce
     until(lambda: link.status is not None)
     link.close(stop_engine=True)
     assert not scene.engine.stopped
+
+
+def test_a_workspace_that_was_lost_is_made_again_from_the_engines_folder(scene: Scene, tmp_path: Path) -> None:
+    link = scene.link()
+    link.want(scene.run, "running")
+    decide(scene, 0, runs.planned(scene.store, scene.run)[0][0])
+    until(lambda: len(scene.engine.decided()) == 1 and len(scene.engine.rows(scene.run)) == 20)
+    scene.engine.work(scene.run)
+    until(lambda: shown(link, scene.run) == ("done", 20, 20))
+    link.close(stop_engine=True)
+    scene.folder.mkdir()
+    (scene.folder / "ledger.sqlite").touch()
+    store = open_store(tmp_path / "again.duckdb")
+    again = EngineLink(store, scene.folder, scene.ensure)
+    again.start()
+    try:
+        until(lambda: shown(again, scene.run) == ("done", 20, 20))
+        assert labels.shares(store, scene.run, "sentiment") == labels.shares(scene.store, scene.run, "sentiment")
+        assert decisions.counts(store, scene.run, "sentiment").decided == 1
+    finally:
+        again.close(stop_engine=False)
+        store.close()
