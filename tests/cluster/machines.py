@@ -14,11 +14,11 @@ from engine.client import Engine
 from engine.cluster import entries as log
 from engine.cluster.entries import Entry, Labeled
 from engine.cluster.options import EngineOptions
-from engine.models.catalog import embedded
+from engine.models.catalog import embedded, resolve
 from tests.cluster.network import Network, NetworkMachine
 from tests.waiting import wait_for
 from workspace.errors import WinnowError
-from workspace.facts import DimensionSpec, EngineStatus, RunProgress, RunSpec, run_id
+from workspace.facts import DimensionSpec, EngineStatus, ModelSpec, RunProgress, RunSpec, run_id
 from workspace.ids import row_id
 from workspace.machines import Cluster, Machine
 
@@ -138,13 +138,22 @@ def together(machines: list[RealMachine]) -> None:
     wait_for(lambda: all(machine.sees(*machines) for machine in machines), "the machines to meet")
 
 
-def question(tag: str) -> RunSpec:
-    """A run that asks the embedded model one thing."""
+def question(tag: str, model: ModelSpec | None = None) -> RunSpec:
+    """A run that asks a model one thing, the embedded one if no other is named."""
     labels = ("positive", "negative")
     system, user = "Is the message positive or negative?", "Message: {text}\nAnswer:"
     dimension = DimensionSpec("mood", "single", labels, labels, system, user)
-    model = embedded()
+    model = model or embedded()
     return RunSpec(run_id(tag, "p", model.digest), tag, "moods", "p", model, (dimension,))
+
+
+def second_model(file: Path) -> ModelSpec:
+    """The embedded model under another name of the same length: another digest, and it labels just as well."""
+    content, name = Path(embedded().path).read_bytes(), b"Smollm2 135M 8k"
+    assert name in content
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content.replace(name, b"Another 135M 8k", 1))
+    return resolve(str(file))
 
 
 def messages(tag: str, count: int) -> list[tuple[str, str, str]]:
@@ -153,12 +162,14 @@ def messages(tag: str, count: int) -> list[tuple[str, str, str]]:
     return [(row_id(text), text, "chat") for text in texts]
 
 
-def answers(machine: RealMachine, spec: RunSpec) -> Counter[str]:
-    """How often each row of a run was answered, in all logs this machine holds."""
+def answers(machine: RealMachine, spec: RunSpec, by: RealMachine | None = None) -> Counter[str]:
+    """How often each row of a run was answered, by anybody or by one machine, in the logs this machine holds."""
     counted: Counter[str] = Counter()
-    for entries in machine.logs().values():
-        for entry in entries:
-            body = log.decode(entry.body)
-            if isinstance(body, Labeled) and body.run_id == spec.run_id:
-                counted.update(body.rows)
+    whose = by.me.id if by is not None else ""
+    for author, entries in machine.logs().items():
+        if whose in ("", log.member_of(author)):
+            bodies = [log.decode(entry.body) for entry in entries]
+            for body in bodies:
+                if isinstance(body, Labeled) and body.run_id == spec.run_id:
+                    counted.update(body.rows)
     return counted
