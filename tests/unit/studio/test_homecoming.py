@@ -17,7 +17,19 @@ from engine.prompt import prompt_for
 from studio.homecoming import Homecoming, decided, unpack
 from tests.seeding import MODEL, task_of
 from tests.stand_in import Log, StandIn, author_of
-from workspace import arrivals, carried, decisions, intake, labels, rows, runs, tasks, unfinished
+from workspace import (
+    arrivals,
+    carried,
+    decisions,
+    exports,
+    intake,
+    labels,
+    rows,
+    runs,
+    statistics,
+    tasks,
+    unfinished,
+)
 from workspace.carried import Event
 from workspace.decisions import DecisionEvent
 from workspace.errors import EngineError, RunError
@@ -156,6 +168,10 @@ def test_a_workspace_is_built_from_the_logs_alone(new_store: Callable[[], Store]
     assert shown[IDS[1]] == ("good", "model"), "what was taken back decides nothing"
     assert shown[IDS[3]] == ("good", "model"), "answered by both: the smaller author counts"
     assert shown[IDS[6]] == ("bad", "model")
+    exported = [line["id"] for line in exports.preview(store, run.id, limit=100)]
+    assert exported == [*IDS[:8]], "a row answered twice is one line"
+    overview = statistics.overview(store)
+    assert (overview.rows, overview.labeled, overview.decided) == (12, 7, 1)
     (record,) = intake.imports(store)
     assert (record.source, record.lines, record.added, record.rejected) == (f"Cluster {CLUSTER[:8]}", 12, 12, 0)
     assert record.bytes == sum(map(len, TEXTS))
