@@ -10,6 +10,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from engine.client import Engine
 from engine.cluster import entries as log
 from engine.cluster.entries import Entry, Labeled
@@ -39,8 +41,9 @@ class RealMachine:
         self.options = EngineOptions(**chosen)
         self.start()
 
-    def start(self) -> None:
-        """Start the engine, and a client to it."""
+    def start(self, **options: Any) -> None:
+        """Start the engine, now with these options too, and a client to it."""
+        self.options = msgspec.structs.replace(self.options, **options)
         self.folder.mkdir(mode=0o700, exist_ok=True)
         with open(self.folder / "engine.out", "ab") as out:
             self.process: subprocess.Popen[bytes] = self.cable.run(
@@ -96,6 +99,10 @@ class RealMachine:
         """Whether it hears all of them."""
         alive = {machine.name for machine in self.cluster.machines if machine.alive}
         return alive >= {other.name for other in others}
+
+    def shows(self, other: RealMachine) -> Machine:
+        """How this machine shows another one, or itself."""
+        return next(machine for machine in self.cluster.machines if machine.name == other.name)
 
     def progress(self, spec: RunSpec) -> RunProgress | None:
         """Where a run stands here."""
