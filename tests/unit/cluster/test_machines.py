@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 from engine.client import Engine
+from engine.cluster.audits import Audits
 from tests.unit.cluster.examples import MODEL, rows, spec
 from tests.unit.cluster.test_node import all_facts, progress, until
 from tests.unit.cluster.together import Helper, Together, known_to_all, together
 from tests.waiting import wait_for
 from workspace.errors import EngineError
+
+T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
@@ -248,3 +254,80 @@ def test_a_machine_alone_joins_the_one_that_has_a_cluster_and_brings_its_runs(tm
         assert until(studio.engine, "done", spec(prompt="own").run_id).done == 50
 
     together(tmp_path, script)
+
+
+def test_machines_that_moved_find_each_other_by_a_typed_address(tmp_path: Path) -> None:
+    def script(machines: Together) -> None:
+        studio, helper = pair_of(machines)
+        for machine in (studio, helper):
+            machines.stop(machine)
+        # Ports of their own choice at first, others now: nothing that was remembered is right any more.
+        helper = machines.start("helper", listen=f"127.0.0.1:{free_port()}")
+        studio = machines.start("studio", listen=f"127.0.0.1:{free_port()}")
+        assert not studio.cluster.machines[1].alive
+        studio.engine.add_address(helper.cluster.listening)
+        known_to_all([studio, helper])
+        machines.stop(studio)
+        machines.stop(helper)
+        helper = machines.start("helper", listen=f"127.0.0.1:{free_port()}")
+        studio = machines.start("studio", peers=(helper.cluster.listening,))
+        known_to_all([studio, helper])
+        with pytest.raises(EngineError, match="no address"):
+            studio.engine.add_address("over there")
+
+    together(tmp_path, script)
+
+
+def test_a_name_people_gave_outlives_the_name_it_was_started_with(tmp_path: Path) -> None:
+    def script(machines: Together) -> None:
+        studio = machines.start("studio")
+        studio.engine.set_member(studio.id, name="Desk")
+        machines.stop(studio)
+        studio = machines.start("studio")
+        assert studio.engine.status().node == "Desk"
+        machines.stop(studio)
+        studio.folder.path.rename(tmp_path / "other")
+        assert machines.start("other").engine.status().node == "other"
+
+    together(tmp_path, script)
+
+
+def test_copies_that_differ_are_said(tmp_path: Path) -> None:
+    def script(machines: Together) -> None:
+        studio, helper = pair_of(machines)
+        studio.engine.open_run(spec(), rows(50))
+        wait_for(lambda: all_done(helper.engine, 50), "the run")
+        author = studio.engine.status().author
+        wait_for(lambda: helper.engine.status().vector == studio.engine.status().vector, "the same facts")
+        told: list[str] = []
+
+        async def audit() -> None:
+            audits = Audits(studio.node.driver, told.append, every=0.0)
+            for _ in studio.node.driver.core.vector:  # each log in turn
+                audits.look()
+
+        machines.on_loop(audit())
+        assert studio.engine.status().vector
+        assert not any(machine.problems for machine in helper.cluster.machines)
+        disk = helper.node.driver.disk
+        spoil = "update entry set body = cast(body || x'00' as blob) where kind = 'state'"
+        machines.on_loop(answer(disk.ask(disk.ledger._con.execute, spoil)))
+        machines.on_loop(audit())
+        wait_for(lambda: any(machine.problems for machine in helper.cluster.machines), "the difference")
+        problems = [problem for machine in helper.cluster.machines for problem in machine.problems]
+        assert studio.id[:4] in problems[0]
+        assert "studio" in problems[0]
+        assert author.startswith(studio.id)
+        assert not told
+
+    together(tmp_path, script)
+
+
+async def answer(future: asyncio.Future[T]) -> T:
+    return await future
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

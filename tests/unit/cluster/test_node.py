@@ -13,7 +13,7 @@ import pytest
 
 from engine.client import Engine
 from engine.cluster.claims import GIVE_UP_ROWS, PREFETCH
-from engine.cluster.entries import Labeled, decode
+from engine.cluster.entries import Decided, Labeled, RunOpened, Sealed, decode
 from engine.cluster.facts import expand
 from engine.cluster.node import Node
 from engine.cluster.options import EngineOptions
@@ -284,6 +284,48 @@ def test_requests_that_make_no_sense_are_refused_in_words(tmp_path: Path) -> Non
         assert engine.open_run(moved, rows(3)) == 3
         with pytest.raises(EngineError, match="not valid text"):
             engine.open_run(spec(), [("row", "half a \ud83d pair", "")])
+
+    assert play(tmp_path, RuleWorker(), script) == 0
+
+
+def test_what_people_decide_is_kept_and_comes_back(tmp_path: Path) -> None:
+    run = spec()
+    many = [
+        Decided("moods", "mood", row, run.run_id, "good", True, "{}" + " " * 3000, clock)
+        for clock, (row, _, _) in enumerate(rows(1200))
+    ]
+
+    def script(engine: Engine, node: Node) -> None:
+        engine.open_run(run, rows(3), task="name: moods")
+        end = engine.decide(many)  # more than one message holds
+        author = engine.status().author
+        assert engine.status().vector[author] >= end
+        vector = engine.seal(run.run_id)
+        assert vector[author] >= end
+        found, here = [], 0
+        while page := engine.entries(author, here, 100):
+            found += [decode(entry.body) for entry in page]
+            here = page[-1].end
+        decided = [body for body in found if isinstance(body, Decided)]
+        assert decided == many  # whole, in order, with the clocks they were given
+        assert [body for body in found if isinstance(body, Sealed)] == [Sealed(run.run_id, vector)]
+        assert next(body for body in found if isinstance(body, RunOpened)).task == "name: moods"
+        with pytest.raises(EngineError, match="does not know this run"):
+            engine.seal("nobody")
+
+    assert play(tmp_path, RuleWorker(), script) == 0
+
+
+def test_asking_for_a_state_a_run_has_writes_nothing(tmp_path: Path) -> None:
+    def script(engine: Engine, node: Node) -> None:
+        engine.open_run(spec(), rows(5))
+        until(engine, "done")
+        before = engine.status().vector
+        engine.set_state(spec().run_id, "running")
+        engine.open_run(spec(), rows(5))
+        assert engine.status().vector == before
+        engine.set_state(spec().run_id, "paused")
+        assert engine.status().vector != before
 
     assert play(tmp_path, RuleWorker(), script) == 0
 
