@@ -155,12 +155,11 @@ class World:
             machine.start()
         self.people.plan()
         self.faults.plan()
-        self._settled_at = self.profile.horizon
         self.queue.after(LOOK_EVERY, self._look)
         try:
             self.queue.run(self.profile.horizon)
             self.heal()
-            self.queue.run(self.profile.horizon + LONGEST_END, self._is_over)
+            self.queue.run(self.profile.horizon + LONGEST_END, self.is_over)
             violations = [*self.watch.violations, *check(self)]
         except Exception as error:  # noqa: BLE001 - whatever the core raises, the history has failed
             place = traceback.extract_tb(error.__traceback__)[-1]
@@ -185,6 +184,7 @@ class World:
         self.network.heal()
         self.network.weather = CALM
         self.faults.over()
+        self._settled_at = self.queue.now
         for machine in self.machines:
             machine.thaw()
             if machine.lives and not machine.up:
@@ -196,7 +196,7 @@ class World:
         self.watch.look(self.machines)
         self.queue.after(LOOK_EVERY, self._look)
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether nothing is left to be done. Looked at now and then only, it takes long."""
         now = self.queue.now
         if now < self._settled_at + LOOK_EVERY:

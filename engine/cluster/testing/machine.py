@@ -298,6 +298,12 @@ class Machine:
             seconds = self.rhythm.sync * (0.5 + self.world.chance.random())
             self.world.queue.after(seconds, self._synced, self.lives, len(self._writes))
 
+    def sync_now(self) -> None:
+        """Whatever waits for the disk is there."""
+        if self.up and self._writes:
+            self._syncing = True
+            self._synced(self.lives, len(self._writes))
+
     def _synced(self, life: int, count: int) -> None:
         # The system finishes a sync even for a process that stands still, but not for one that is dead.
         if life != self.lives or not self.up:

@@ -146,12 +146,16 @@ class People:
         return self.world.chance.choice(there) if there else None
 
     def _open_run(self, number: int) -> None:
-        machine, chance, profile = self._somebody(member=False), self.world.chance, self.world.profile
+        machine = self._somebody(member=False)
         if machine is None:
             self._at(1.0, self._open_run, number)
-            return
+        else:
+            self.open_run(number, machine)
+
+    def open_run(self, number: int, machine: Machine) -> None:
+        """Somebody starts a run at this machine."""
         spec = self._spec(number)
-        rows = [self._row(number, i) for i in range(chance.randint(*profile.rows))]
+        rows = [self._row(number, i) for i in range(self.world.chance.randint(*self.world.profile.rows))]
         self._rows[spec.run_id] = rows
         self.specs.append(spec)
         self._start_run(machine, spec, rows)
