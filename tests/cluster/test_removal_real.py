@@ -12,7 +12,7 @@ from tests.waiting import wait_for
 from workspace.errors import EngineError
 from workspace.ids import row_id
 
-ROWS = 150
+ROWS = 90
 
 
 def test_a_machine_removed_at_work_begins_anew_and_helps_again(network: Network, tmp_path: Path) -> None:
