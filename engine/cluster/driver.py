@@ -164,6 +164,9 @@ class Driver:
             for claim, labeled in late:
                 self.finished(claim, labeled)
         self._changed()
+        for member, known in list(self.core.members.items()):
+            if self.mesh.linked(known.key):  # ways that were open before are news to this core
+                self.do(self.core.linked(member))
 
     async def close(self) -> None:
         """Finish what the disk is doing and close the ledger."""
@@ -221,9 +224,9 @@ class Driver:
                 self.mesh.hang_up(key)
 
     def _written(self, numbers: Sequence[int], found: Sequence[BlockFound]) -> None:
-        now = steady.now()
+        # Told once for the whole transaction, so that what follows from it goes out in few messages.
+        self.do(self.core.written(numbers[-1], found, steady.now()))
         for number in numbers:
-            self.do(self.core.written(number, found, now))
             if answered := self._answered.pop(number, None):
                 log.info("batch %s: %d facts durable", *answered)
             waiting = self._waiting.pop(number, None)

@@ -128,6 +128,7 @@ class Machines:
     def changed(self) -> None:
         """Entries have been applied: ways to new members, none to those who are gone."""
         core = self._driver.core
+        core.addresses = self._own
         if self._seen == core.membership.version:
             return
         self._seen = core.membership.version
