@@ -226,7 +226,7 @@ def _own_epoch_again(core: Core) -> None:
     _put(core, "_see", adopt)
 
 
-@_mutant("not-fenced", "I7", "islands")
+@_mutant("not-fenced", "I7", "islands", 400)
 def _not_fenced(core: Core) -> None:
     """Work of a leader is begun though a higher one was heard of."""
     receive = core.receive
@@ -273,9 +273,10 @@ def _removed_comes_back(core: Core) -> None:
 # work
 
 
-@_mutant("leases-never-end", "I8 I3", "lifes")
+@_mutant("leases-never-end", "I8 I3", "single")
 def _leases_never_end(core: Core) -> None:
-    """A leader waits for ever for what it granted."""
+    """A leader waits for ever for what it granted, and has no second try at the end."""
+    _while_leading(core, "_take_slow", lambda *_: None)
     _while_leading(core, "expire", lambda *_: False)
     _while_leading(core, "heard", lambda *_: False)
 
@@ -303,7 +304,7 @@ def _claims_not_taken_over(core: Core) -> None:
     _while_leading(core, "adopt", lambda *_: None)
 
 
-@_mutant("first-come-first-served", "I9", "single", 200)
+@_mutant("first-come-first-served", "I9", "single", 400)
 def _first_come_first_served(core: Core) -> None:
     """Blocks are granted in their order, whoever's share they are: both sides of a cut do the same ones."""
     _put(core.leading, "_owners", lambda: [""])
