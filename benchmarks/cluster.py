@@ -11,6 +11,8 @@ Only the model is replaced by one that takes a given time per row. Figures:
 - `new_leader_kill_s`, `new_leader_freeze_s`, `new_leader_cut_s`: from SIGKILL, SIGSTOP or a pulled cable until
   another machine leads, the worst of some rounds. Cables are pulled in network namespaces, which takes root.
 - `rows_twice` and `rows_leased`: rows computed twice because of a cut, and rows out in claims when it was made.
+- `second_machine_s`: from the first machine labeling with the embedded model to the second one labeling too, all
+  by commands: `winnow label`, `winnow helper`, the code typed.
 - `catch_up_s`: from the moment a machine that was away answers until it has 200,000 facts on disk.
 """
 
@@ -29,6 +31,7 @@ from pathlib import Path
 from benchmarks._cluster_cut import cut_rounds
 from benchmarks._cluster_lab import HERE, Lab, done, facts_held, spec_and_rows, until
 from benchmarks._cluster_peers import PACKAGES, PEERS
+from benchmarks._cluster_second import second_machine_s
 from engine.cluster.entries import BLOCK_ROWS
 
 CLAIM = 64
@@ -49,6 +52,7 @@ def run(quick: bool, data: Path | None) -> dict[str, object]:
     result |= _leader_lost(rounds)
     result |= cut_rounds(rounds)
     result["catch_up_s"] = _catch_up(200_000)
+    result["second_machine_s"] = round(second_machine_s(), 1)
     result["peers"] = {name: round(statistics.median(found), 2) for name, found in peers.items()}
     result |= {"nodes": NODES, "claim_rows": CLAIM, "cores": os.cpu_count(), "rounds": rounds}
     return result
