@@ -278,6 +278,25 @@ def test_machines_that_moved_find_each_other_by_a_typed_address(tmp_path: Path) 
     together(tmp_path, script)
 
 
+def test_a_machine_alone_listens_to_nobody_and_says_why_nothing_happens(tmp_path: Path) -> None:
+    def script(machines: Together) -> None:
+        alone = machines.start("alone", listen="", stay=False, mode="client")
+        cluster = alone.cluster
+        assert (cluster.listening, cluster.leader, cluster.copies) == ("", "", 1)
+        alone.engine.open_run(spec(), rows(10))
+        wait_for(lambda: "never does" in progress(alone.engine).note, "the reason")
+        assert alone.rows_asked == 0
+        machines.stop(alone)
+        alone = machines.start("alone", listen="", stay=False)
+        wait_for(lambda: all_done(alone.engine, 10), "the run")
+        alone.engine.set_member(alone.id, paused=True)
+        alone.engine.open_run(spec(), rows(20))
+        wait_for(lambda: "paused" in progress(alone.engine).note, "the other reason")
+        assert progress(alone.engine).state == "running"
+
+    together(tmp_path, script)
+
+
 def test_a_name_people_gave_outlives_the_name_it_was_started_with(tmp_path: Path) -> None:
     def script(machines: Together) -> None:
         studio = machines.start("studio")
