@@ -32,6 +32,7 @@ class Replication:
         self.received: Vector = {}
         self.in_flight = 0  # bytes
         self.room = IN_FLIGHT_BYTES
+        self.push_room = PUSHED_BYTES  # for each peer
         self.malformed = 0  # messages dropped because of their content
         self._peers = peers
         self._asked: dict[str, tuple[str, float]] = {}  # author: whom, when
@@ -135,7 +136,7 @@ class Replication:
         waiting = self._unconfirmed.setdefault(member, deque())
         while waiting and waiting[0][0] <= held:
             waiting.popleft()
-        if waiting and sum(size for _, size in waiting) > PUSHED_BYTES:
+        if waiting and sum(size for _, size in waiting) > self.push_room:
             return False
         end = message.first + sum(count for count, _ in message.entries)
         waiting.append((end, sum(len(body) for _, body in message.entries)))

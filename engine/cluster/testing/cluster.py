@@ -91,6 +91,7 @@ class World:
             machine.author, machine.boot, machine.disk.cluster, machine.now, machine.mode, self.timers
         )
         core.replication.room = self.profile.room
+        core.replication.push_room = self.profile.push_room
         return core
 
     def send(self, machine: Machine, to: str, message: AnyMessage) -> None:

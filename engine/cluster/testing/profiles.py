@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from engine.cluster.messages import Mode
-from engine.cluster.replication import IN_FLIGHT_BYTES
+from engine.cluster.replication import IN_FLIGHT_BYTES, PUSHED_BYTES
 from engine.cluster.testing.network import CALM, Weather
 
 SIZES = (1, 2, 2, 2, 3, 3, 3, 3, 4, 5, 6, 8)
@@ -33,6 +33,7 @@ class Profile(msgspec.Struct, frozen=True):
     sync: float = 0.004
     serve: int = 40
     room: int = IN_FLIGHT_BYTES  # bytes of entries that wait for the disk
+    push_room: int = PUSHED_BYTES  # and that wait for a peer's word
     weather: Weather = CALM
     offset: bool = True  # clocks show different times
     drift: float = 0.0  # and run differently fast, by this share at most
@@ -115,6 +116,7 @@ def swarm(chance: random.Random) -> Profile:
         sync=either(0.002, 0.01, 0.05),
         serve=chance.choice([1, 3, 40]),
         room=chance.choice([IN_FLIGHT_BYTES, IN_FLIGHT_BYTES, 1000]),
+        push_room=chance.choice([PUSHED_BYTES, 1000]),
         weather=weather,
         drift=either(0.0, 0.01, 0.05),
         encoded=chance.random() < 0.05,
@@ -239,6 +241,7 @@ def slow(chance: random.Random) -> Profile:
         sync=chance.choice((0.1, 0.3, 0.6)),
         serve=chance.choice((5, 40)),
         room=chance.choice((1000, 4000)),
+        push_room=chance.choice((PUSHED_BYTES, 1000)),
         weather=Weather(loss=chance.choice((0.0, 0.1)), double=chance.choice((0.0, 0.2))),
         pace=0.02,
         rows=(40, 80),
