@@ -17,6 +17,8 @@ from engine.cluster import entries as log
 from engine.cluster.entries import Entry, Labeled
 from engine.cluster.options import EngineOptions
 from engine.models.catalog import embedded, resolve
+from engine.shards.export import export
+from engine.shards.merge import merge
 from tests.cluster.network import Network, NetworkMachine
 from tests.waiting import wait_for
 from workspace.errors import WinnowError
@@ -143,6 +145,21 @@ def together(machines: list[RealMachine]) -> None:
     for other in machines[1:]:
         machines[0].pair_with(other)
     wait_for(lambda: all(machine.sees(*machines) for machine in machines), "the machines to meet")
+
+
+def settled(machines: list[RealMachine]) -> None:
+    """Wait until every machine holds every fact, and hold them to being the same, byte by byte."""
+    wait_for(lambda: len({tuple(sorted(m.status.vector.items())) for m in machines}) == 1, "equal ledgers", 120)
+    logs = [machine.logs() for machine in machines]
+    assert all(other == logs[0] for other in logs)
+
+
+def merged(machine: RealMachine, folder: Path) -> Path:
+    """The machine's shards, and the one table made of them."""
+    shards, out = folder / machine.name, folder / f"{machine.name}.jsonl"
+    export(machine.folder / "ledger.sqlite", shards)
+    merge([shards], out, "jsonl")
+    return out
 
 
 def question(tag: str, model: ModelSpec | None = None) -> RunSpec:

@@ -11,9 +11,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from engine.cluster import identity
 from engine.cluster.sockets import new_keys
-from engine.shards.export import export
-from engine.shards.merge import merge
-from tests.cluster.machines import PORT, RealMachine, answers, messages, question, together
+from tests.cluster.machines import PORT, RealMachine, answers, merged, messages, question, settled, together
 from tests.cluster.network import Network
 from tests.waiting import wait_for
 from workspace.errors import EngineError
@@ -28,21 +26,6 @@ LONG = 120.0  # seconds; a busy machine with two cores loads three models
 def machines(network: Network, tmp_path: Path) -> list[RealMachine]:
     """Three machines, not paired."""
     return [RealMachine(network, name, tmp_path) for name in ("studio", "helper", "third")]
-
-
-def settled(machines: list[RealMachine]) -> None:
-    """Wait until every machine holds every fact, and hold them to being the same, byte by byte."""
-    wait_for(lambda: len({tuple(sorted(m.status.vector.items())) for m in machines}) == 1, "equal ledgers", LONG)
-    logs = [machine.logs() for machine in machines]
-    assert all(other == logs[0] for other in logs)
-
-
-def merged(machine: RealMachine, folder: Path) -> Path:
-    """The machine's shards, and the one table made of them."""
-    shards, out = folder / machine.name, folder / f"{machine.name}.jsonl"
-    export(machine.folder / "ledger.sqlite", shards)
-    merge([shards], out, "jsonl")
-    return out
 
 
 def test_machines_find_each_other_pair_by_code_and_label_together(
