@@ -241,9 +241,17 @@ class Watch:
         self._claims[epoch, claim] = questions
 
     def _ungranted(self, machine: Machine, life: Life, epoch: Epoch) -> bool:
-        """Whether anything is left to be granted for the first time."""
+        """Whether anything is left that this leader neither granted nor took over from the one before."""
+        claims = machine.core.leading.claims
+        works = [claim.work for claim in claims.out.values()] if claims is not None else []
+        out = {
+            (work.run_id, row, work.dimension)
+            for work in works
+            for row, _, _ in machine.disk.rows(work.block, work.at)
+        }
         return any(
             (run.run_id, row, dimension) not in life.answered
+            and (run.run_id, row, dimension) not in out
             and (epoch, (run.run_id, row, dimension)) not in self.granted
             for run in machine.core.plan.working()
             for block in run.names
