@@ -96,7 +96,6 @@ class First:
         with contextlib.suppress(WinnowError):
             self.engine.shutdown()
         self.engine.close()
-        _kill(self.engine.pid)
 
     def _connected(self) -> Engine | None:
         _alive(self.process, self._folder)
@@ -124,12 +123,11 @@ class Second:
     def close(self) -> None:
         """As with Ctrl-C, or at once if that does not help."""
         self.process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self.process.wait(WITHIN)
-        for process in psutil.Process().children(recursive=True):
-            if str(self._folder) in " ".join(process.cmdline()):
-                _kill(process.pid)
-        self.process.wait()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
 
 @contextlib.contextmanager
@@ -140,17 +138,19 @@ def two_machines(
 
     Fresh ones have never labeled before: they find out first in which form the model is fastest on them.
     """
-    with contextlib.closing(First(first, folder / "first", rows, fresh)) as studio:
+    with contextlib.ExitStack() as stack:
+        stack.callback(_end_all, folder)
+        studio = stack.enter_context(contextlib.closing(First(first, folder / "first", rows, fresh)))
         _until(lambda: studio.labeled() > 0, "the first labels")
         began = time.perf_counter()
-        with contextlib.closing(Second(second, folder / "second", fresh)) as helper:
-            code, address = helper.code()
-            member = studio.engine.pair(address, code)
-            _until(lambda: studio.labeled_by(member) > 0, "labels of the second machine")
-            seconds = time.perf_counter() - began
-            where = "on loopback" if isinstance(first, Here) else "on a network of their own"
-            print(f"a second machine labels {seconds:.1f} s after the first, {where}", flush=True)
-            yield studio, seconds
+        helper = stack.enter_context(contextlib.closing(Second(second, folder / "second", fresh)))
+        code, address = helper.code()
+        member = studio.engine.pair(address, code)
+        _until(lambda: studio.labeled_by(member) > 0, "labels of the second machine")
+        seconds = time.perf_counter() - began
+        where = "on loopback" if isinstance(first, Here) else "on a network of their own"
+        print(f"a second machine labels {seconds:.1f} s after the first, {where}", flush=True)
+        yield studio, seconds
 
 
 def second_machine_s() -> float:
@@ -187,9 +187,12 @@ def _alive(process: subprocess.Popen[Any], folder: Path) -> str:
     return said
 
 
-def _kill(pid: int) -> None:
-    with contextlib.suppress(psutil.Error):
-        psutil.Process(pid).kill()
+def _end_all(folder: Path) -> None:
+    """Nothing that works in this folder is left, engines in sessions of their own included."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if any(f"{folder}{os.sep}" in word for word in process.cmdline()):
+                process.kill()
 
 
 def _until(condition: Callable[[], T | None], what: str) -> T:
