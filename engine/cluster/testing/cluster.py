@@ -24,8 +24,8 @@ from engine.cluster.testing.network import CALM, Network
 from engine.cluster.testing.people import CLUSTER, People
 from engine.cluster.testing.profiles import Profile
 from engine.cluster.testing.watch import Watch
+from engine.cluster.testing.winners import RowKey, Winner, Winners, winners
 from engine.cluster.testing.worker import Talent
-from engine.cluster.winners import RowKey, Winner, Winners, winners
 
 LONGEST_END = 240.0  # seconds after everything is healed within which everything must be done
 LOOK_EVERY = 1.0  # seconds between looks at whether it is

@@ -6,7 +6,7 @@ import collections
 from typing import TYPE_CHECKING
 
 from engine.cluster.entries import Decided, Labeled, RowsPlanned, RunOpened, StateSet, member_of
-from engine.cluster.winners import RowKey, Winners
+from engine.cluster.testing.winners import RowKey, Winners
 from workspace.facts import RunSpec
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from engine.cluster.entries import AnyBody, BlockFound, Entry, Labeled, MemberRe
 from engine.cluster.messages import Epoch
 from engine.cluster.replication import Accepted, facts_of
 from engine.cluster.testing.cluster import Laws
-from engine.cluster.winners import Answered, Winners, answers_of, winners
+from engine.cluster.testing.winners import Answered, Winners, answers_of, winners
 
 
 class Mutant(msgspec.Struct, frozen=True):

@@ -16,8 +16,8 @@ from engine.cluster.entries import (
     StateSet,
     Vector,
 )
+from engine.cluster.testing.winners import RowKey, Winner
 from engine.cluster.testing.worker import BITTER, POISON
-from engine.cluster.winners import RowKey, Winner
 from workspace.facts import DimensionSpec, ModelSpec, RunSpec
 
 if TYPE_CHECKING:

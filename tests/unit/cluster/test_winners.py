@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.cluster.entries import About, AnyBody, Decided, Entry, Labeled, RunOpened, count_of, encode
-from engine.cluster.winners import Winner, winners
+from engine.cluster.testing.winners import Winner, winners
 from engine.labeler import Answer
 from workspace.facts import DimensionSpec, ModelSpec, RunSpec
 

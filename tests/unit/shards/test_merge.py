@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from engine.cluster.entries import Decided, decode
 from engine.cluster.ledger import Ledger
-from engine.cluster.winners import winners
+from engine.cluster.testing.winners import winners
 from engine.shards.export import export
 from engine.shards.lines import Line, decode_line
 from engine.shards.lines import encode as encode_line

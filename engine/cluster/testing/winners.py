@@ -1,8 +1,9 @@
-"""Which answer and which decision count: a pure function of a set of entries, whatever order they came in.
+"""Which answer and which decision count, told plainly, to hold histories and merged tables against.
 
 Of the answers of one row to one dimension of one run, labels come before errors, and among those the smallest
 (author, seq) counts. What a person decided comes before any answer: of the decisions on one (task, dimension,
-row) the largest (clock, author, seq) counts, and if that one took its decision back, nothing is decided.
+row) the largest (clock, author, seq) counts, and if that one took its decision back, nothing is decided. (A workspace
+and `winnow merge` know the events behind decisions, and let an undo take back only the event it names.)
 """
 
 from __future__ import annotations
