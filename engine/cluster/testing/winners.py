@@ -2,8 +2,8 @@
 
 Of the answers of one row to one dimension of one run, labels come before errors, and among those the smallest
 (author, seq) counts. What a person decided comes before any answer: of the decisions on one (task, dimension,
-row) the largest (clock, author, seq) counts, and if that one took its decision back, nothing is decided. (A workspace
-and `winnow merge` know the events behind decisions, and let an undo take back only the event it names.)
+row) the largest (clock, author, seq) counts, and if that one took its decision back, nothing is decided. (A
+workspace and `winnow merge` know the events behind decisions, and let an undo take back only the event it names.)
 """
 
 from __future__ import annotations
