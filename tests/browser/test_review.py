@@ -359,4 +359,4 @@ def test_no_page_asks_anything_of_another_machine(desk: Desk, page: Page, tmp_pa
         links.filter(has_text=name.split("\n")[-1]).first.click()
         settled(page)
         assert not page.get_by_test_id("stException").count(), f"{name}: {page.inner_text('body')}"
-    assert len(links.all()) == 7
+    assert len(links.all()) == 8
