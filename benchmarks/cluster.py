@@ -47,7 +47,7 @@ def run(quick: bool, data: Path | None) -> dict[str, object]:
     result: dict[str, object] = {
         "us_per_row": round(statistics.median(overheads), 2),
         "us_per_row_rounds": [round(value, 2) for value in overheads],
-        "efficiency": {str(count): _efficiency(count, quick) for count in range(1, NODES + 1)},
+        "efficiency": {str(count): _efficiency(count) for count in range(1, NODES + 1)},
     }
     result |= _leader_lost(rounds)
     result |= cut_rounds(rounds)
@@ -89,8 +89,8 @@ def _everywhere(lab: Lab, wanted: list[int], what: str) -> None:
     )
 
 
-def _efficiency(count: int, quick: bool) -> float:
-    rows = (1500 if quick else 4000) * count
+def _efficiency(count: int) -> float:
+    rows = 4000 * count
     with tempfile.TemporaryDirectory() as folder, Lab(Path(folder), SECONDS_PER_ROW).together(count) as lab:
         # What a machine learns of its speed from its first claims is not what is measured.
         spec, texts = spec_and_rows(500 * count, f"warm {count}")
