@@ -97,4 +97,4 @@ def _listed() -> list[Device]:
 
 
 if __name__ == "__main__":
-    print(msgspec.json.encode(_listed()).decode())  # noqa: T201
+    print(msgspec.json.encode(_listed()).decode())  # noqa: T201 - it is what the process is for

@@ -264,9 +264,8 @@ class Machine:
         """Carry out effects in their order."""
         world = self.world
         for effect in effects:
-            kind = type(effect)
-            if kind is Send:
-                world.send(self, effect.to, effect.message)  # type: ignore[union-attr]
+            if isinstance(effect, Send):
+                world.send(self, effect.to, effect.message)
             elif isinstance(effect, Write):
                 self._writes.append(effect)
                 self._sync()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from engine.cluster.entries import (
     Decided,
+    Member,
     MemberRevoked,
     MemberSet,
     RowsPlanned,
@@ -137,8 +139,8 @@ class People:
 
     # single deeds
 
-    def _at(self, seconds: float, deed: object, *arguments: object) -> None:
-        self.world.queue.after(seconds, deed, *arguments)  # type: ignore[arg-type]
+    def _at(self, seconds: float, deed: Callable[..., None], *arguments: object) -> None:
+        self.world.queue.after(seconds, deed, *arguments)
 
     def _somebody(self, member: bool = True) -> Machine | None:
         """A machine somebody can sit at now."""
@@ -324,11 +326,11 @@ class People:
         cluster = inviter.disk.cluster
         self._at(0.2 * world.chance.random(), self._join, machine, host, rank, cluster)
 
-    def _join(self, machine: Machine, host: object, rank: int, cluster: str) -> None:
+    def _join(self, machine: Machine, host: Member, rank: int, cluster: str) -> None:
         if machine.running:
             machine.join(cluster)
             clock = machine.core.next_clock
-            machine.append(MemberSet(host, clock()), MemberSet(machine.member(rank), clock()))  # type: ignore[arg-type]
+            machine.append(MemberSet(host, clock()), MemberSet(machine.member(rank), clock()))
 
     # what it is about
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
 from engine.cluster.messages import Mode
 from engine.cluster.replication import IN_FLIGHT_BYTES, PUSHED_BYTES
 from engine.cluster.testing.network import CALM, Weather
+
+N = TypeVar("N", int, float)
 
 SIZES = (1, 2, 2, 2, 3, 3, 3, 3, 4, 5, 6, 8)
 MODELS = ("model-a", "model-b")
@@ -97,7 +99,7 @@ def swarm(chance: random.Random) -> Profile:
     def perhaps(rate: float, share: float = 0.4) -> float:
         return rate * (0.2 + chance.random()) if chance.random() < share else 0.0
 
-    def either(*choices: float) -> float:
+    def either(*choices: N) -> N:
         return chance.choice(choices)
 
     machines = 12 if chance.random() < 0.01 else chance.choice(SIZES)
@@ -110,7 +112,7 @@ def swarm(chance: random.Random) -> Profile:
     )
     return Profile(
         machines=machines,
-        newcomers=either(0, 0, 0, 1, 2) if machines < 8 else 0,  # type: ignore[arg-type]
+        newcomers=either(0, 0, 0, 1, 2) if machines < 8 else 0,
         horizon=horizon,
         tick=either(0.1, 0.2, 0.25),
         sync=either(0.002, 0.01, 0.05),

@@ -141,10 +141,10 @@ class Watch:
         life, kind = self._lives[machine.number], type(message)
         if to in life.revoked:
             self.wrong("I11", f"{machine.name} still speaks to a machine it knows to be removed: {kind.__name__}")
-        if kind is m.Beat:
+        if isinstance(message, m.Beat):
             if message is not life.beat:
-                life.beat = message  # type: ignore[assignment]
-                self._speaks(machine, life, message.vector)  # type: ignore[union-attr]
+                life.beat = message
+                self._speaks(machine, life, message.vector)
         elif isinstance(message, m.Hello):
             self._speaks(machine, life, message.vector)
         elif isinstance(message, m.Have):
