@@ -31,12 +31,12 @@ class Timed:
 
     async def run(self, batch: Batch, progress: Callable[[], None]) -> Result:
         """See `Executor`."""
-        self._loaded = batch.model.digest
+        self._loaded = batch.spec.model.digest
         progress()
         rows = len(batch.texts)
         if self._seconds:
             await asyncio.sleep(self._seconds * rows)
-        return Result([ANSWER] * rows, max(self._seconds, 1e-6) * rows)
+        return Result([(ANSWER,) * len(batch.spec.dimensions)] * rows, max(self._seconds, 1e-6) * rows)
 
     async def close(self) -> None:
         """See `Executor`."""

@@ -28,7 +28,7 @@ from engine.models.llama_native import quiet
 from engine.models.tuning import rearranging_works
 from engine.prompt import prompt_for
 from engine.worker_process import WorkerProcess
-from workspace.facts import DimensionSpec
+from workspace.facts import DimensionSpec, RunSpec
 from workspace.task import parse_task
 
 BUNDLED = Path(__file__).resolve().parents[1] / "workspace" / "bundled"
@@ -47,20 +47,21 @@ def run(quick: bool, data: Path | None) -> dict[str, object]:
     ours: list[float] = []
     theirs: list[float] = []
     with tempfile.TemporaryDirectory() as folder, WorkerProcess() as worker:
-        loaded = worker.start(embedded(), [dimension], Path(folder) / "worker.log")
+        spec = RunSpec("", "", task.name, "", embedded(), (dimension,))
+        loaded = worker.start(spec, Path(folder) / "worker.log")
         peer = _JsonLoop(dimension, loaded.threads)
         print(f"{loaded.build}, {loaded.threads} threads, {len(rows)} rows a round", flush=True)
-        worker.score(dimension, rows[:4])
+        worker.score(rows[:4])
         peer.label(rows[:2])
         for number in range(ROUNDS_QUICK if quick else ROUNDS):
-            ours.append(_rate(rows, lambda: worker.score(dimension, rows)))
+            ours.append(_rate(rows, lambda: worker.score(rows)))
             theirs.append(_rate(rows, lambda: peer.label(rows)))
             print(f"round {number + 1}: engine {ours[-1]:.2f}, JSON {theirs[-1]:.2f} rows/s", flush=True)
         said = peer.label(rows)
         answers = [
             answer
             for start in range(0, len(texts), CLAIM)
-            for answer in worker.score(dimension, texts[start : start + CLAIM])
+            for (answer,) in worker.score(texts[start : start + CLAIM])
         ]
     logprobs = np.array([answer.logprobs for answer in answers])
     truth = np.array([dimension.labels.index(label) for label in gold])

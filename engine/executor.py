@@ -14,7 +14,7 @@ import msgspec
 from engine.labeler import Answer, LoadedModel, Progress
 from engine.worker_process import WorkerDied, WorkerProcess
 from workspace.errors import ModelError
-from workspace.facts import DimensionSpec, ModelSpec
+from workspace.facts import RunSpec
 
 log = logging.getLogger("engine")
 
@@ -27,16 +27,14 @@ class Batch(msgspec.Struct, frozen=True):
     """One claim, ready to be worked on: everything needed and nothing of where it came from."""
 
     claim: str  # its name in logs
-    model: ModelSpec  # with the path it has on this machine
-    dimensions: tuple[DimensionSpec, ...]  # of the whole run: what the model is loaded for
-    dimension: int
+    spec: RunSpec  # of the run, its model with the path it has on this machine
     texts: tuple[str, ...]
 
 
 class Result(msgspec.Struct, frozen=True):
-    """One answer for each text of a batch, in its order."""
+    """For each text of a batch, in its order, one answer to each dimension of the run."""
 
-    answers: list[Answer]
+    answers: list[tuple[Answer, ...]]
     seconds: float  # of work for the whole batch, without loading
 
 
@@ -44,7 +42,7 @@ class Holding(msgspec.Struct, frozen=True):
     """What an executor holds and does at this moment."""
 
     slots: int  # batches it takes at once
-    loaded: str = ""  # digest of the model in memory
+    loaded: str = ""  # digest of the model in memory, "" while none is
     pid: int = 0  # of the process that holds it
     doing: str = ""  # in words, when it is more than working
 
@@ -75,16 +73,10 @@ class Worker(Protocol):
     def pid(self) -> int: ...
 
     def start(
-        self,
-        model: ModelSpec,
-        dimensions: Sequence[DimensionSpec],
-        log_path: Path,
-        progress: Callable[[float], None] | None = None,
+        self, spec: RunSpec, log_path: Path, progress: Callable[[float], None] | None = None
     ) -> LoadedModel: ...
 
-    def score(
-        self, dimension: DimensionSpec, rows: Sequence[str], progress: Progress | None = None
-    ) -> list[Answer]: ...
+    def score(self, rows: Sequence[str], progress: Progress | None = None) -> list[tuple[Answer, ...]]: ...
 
     def kill(self) -> None: ...
 
@@ -95,7 +87,7 @@ class LocalExecutor:
     def __init__(self, log_path: Path, make_worker: Callable[[], Worker] = WorkerProcess) -> None:
         self._log_path = log_path
         self._worker = make_worker()
-        self._loaded = ""
+        self._loaded: RunSpec | None = None  # what the worker was started for
         self._doing = ""
         self._closings = 0
         self._closing = asyncio.Event()
@@ -103,21 +95,19 @@ class LocalExecutor:
     def capacity(self) -> Holding:
         """See `Executor`."""
         pid = self._worker.pid
-        return Holding(1, self._loaded if pid else "", pid, self._doing)
+        return Holding(1, self._loaded.model.digest if pid and self._loaded else "", pid, self._doing)
 
     async def run(self, batch: Batch, progress: Callable[[], None]) -> Result:
         """See `Executor`."""
         self._closing.clear()
         alive = _Signs(progress)
-        if self._loaded != batch.model.digest or not self._worker.pid:
+        if self._loaded != batch.spec or not self._worker.pid:
             await self._load(batch, alive)
         began = time.monotonic()
         try:
-            answers = await asyncio.to_thread(
-                self._worker.score, batch.dimensions[batch.dimension], batch.texts, lambda _: alive.heard()
-            )
+            answers = await asyncio.to_thread(self._worker.score, batch.texts, lambda _: alive.heard())
         except WorkerDied:
-            self._loaded = ""
+            self._loaded = None
             raise
         return Result(answers, time.monotonic() - began)
 
@@ -125,22 +115,22 @@ class LocalExecutor:
         """See `Executor`."""
         self._closings += 1
         self._closing.set()
-        self._loaded = ""
+        self._loaded = None
         await asyncio.to_thread(self._worker.kill)
 
     async def _load(self, batch: Batch, alive: _Signs) -> None:
-        model, closings, began = batch.model, self._closings, time.monotonic()
+        model, closings, began = batch.spec.model, self._closings, time.monotonic()
 
         def loading(share: float) -> None:
             self._doing = f"Loading {model.name} ({share:.0%})"
             alive.heard()
 
-        self._loaded = ""
+        self._loaded = None
         try:
             for attempt in range(1, LOAD_ATTEMPTS + 1):
                 self._doing = f"Loading {model.name}"
                 try:
-                    await asyncio.to_thread(self._worker.start, model, batch.dimensions, self._log_path, loading)
+                    await asyncio.to_thread(self._worker.start, batch.spec, self._log_path, loading)
                     break
                 except WorkerDied as death:
                     log.warning("loading %s: %s", model.name, death.title)
@@ -161,7 +151,7 @@ class LocalExecutor:
                 raise WorkerDied("The model was put away while it was loaded.")
         finally:
             self._doing = ""
-        self._loaded = model.digest
+        self._loaded = batch.spec
         log.info("%s loaded in %.1f s", model.name, time.monotonic() - began)
 
 

@@ -7,8 +7,6 @@ from typing import Annotated, Protocol
 
 import msgspec
 
-from workspace.facts import DimensionSpec
-
 TRUNCATED = "truncated"  # warning: the row did not fit and its end was left out
 EMPTY = "empty"  # warning: the row has no characters besides white space
 
@@ -21,9 +19,13 @@ Tokens = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
 class Answer(msgspec.Struct, frozen=True, array_like=True):
     """One row's answer to one dimension; the parts of a `workspace.facts.Fact` that the labeler knows.
 
-    `logprobs` are natural log-probabilities of the dimension's labels in task order, `exp` of them sums to one,
-    without any correction. Empty, with `error` a sentence, when this row could not be answered; other rows of
-    the same batch are not affected. `seconds` is the row's share of the batch by tokens.
+    `logprobs` are natural log-probabilities of the dimension's labels in task order, without any correction:
+    `exp` of them sums to one, but for the kind `multi`, where each is the probability that this label applies.
+    With more than one phrasing they are the normalised mean of `phrasings` (for `multi` the mean of the
+    log-odds), and `phrasings` has the numbers of each, in the order of `DimensionSpec.phrasings`; otherwise it is
+    empty. Empty, with `error` a sentence, when this row could not be answered; other rows of the same batch are
+    not affected. Empty without an error when a rule left the row out (`dropped`). `seconds` is the row's share of
+    the batch by tokens. `reply` is what the model said where it could not be read.
     """
 
     logprobs: tuple[float, ...]
@@ -32,6 +34,10 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     seconds: float
     warnings: tuple[str, ...] = ()
     error: str = ""
+    phrasings: tuple[tuple[float, ...], ...] = ()
+    reply: str = ""
+    explanation: str = ""
+    dropped: bool = False
 
 
 class LoadedModel(msgspec.Struct, frozen=True):
@@ -42,18 +48,26 @@ class LoadedModel(msgspec.Struct, frozen=True):
     n_ctx: int  # tokens of prompt and rows held at once
     row_tokens: int  # tokens of the longest row that fits under the longest of the prompts it was loaded with
     threads: int
-    capabilities: tuple[str, ...]  # of "logits", "gpu"
+    capabilities: tuple[str, ...]  # of "logits", "logprobs", "json_schema", "parallel", "gpu"
     seconds: float  # it took to load
 
 
 class Labeler(Protocol):
-    """Turns rows into predictions. Answers come back in the order of the rows, one for each."""
+    """Turns rows into predictions: everything that labels is one of these, opened by `engine.models.opening`."""
 
-    def score(
-        self, dimension: DimensionSpec, rows: Sequence[str], progress: Progress | None = None
-    ) -> list[Answer]:
-        """Answer one dimension for every row; `progress` hears how many rows are done so far.
+    @property
+    def loaded(self) -> LoadedModel:
+        """What is ready and what it can do here."""
+        ...
 
-        Raises ModelError when the dimension itself cannot be asked (its prompt does not fit, for example).
+    def ask(self, rows: Sequence[str], progress: Progress | None = None) -> list[tuple[Answer, ...]]:
+        """The answers of each row to every dimension it was opened with, in their order.
+
+        `progress` hears how many rows are done so far, and is called at least every few seconds: silence is taken
+        for a hang. Raises ModelError when nothing can be asked at all; a row that fails alone carries its `error`.
         """
+        ...
+
+    def close(self) -> None:
+        """Give back memory and connections."""
         ...

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from workspace.errors import TaskError
-from workspace.facts import DimensionSpec
+from workspace.facts import DimensionSpec, Phrasing, Preparation, RowRule
 from workspace.ids import content_id
-from workspace.task import LABELED_KINDS, Dimension, Task
+from workspace.task import Dimension, Task
 
-FORMAT = "words-1"  # of how prompts are built; a change gives every prompt another id
+FORMAT = "words-2"  # of how prompts are built; a change gives every prompt another id
 MARKER = "{text}"
+DEFAULT_PHRASINGS: tuple[Phrasing, ...] = ("words",)
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -22,6 +23,8 @@ class Prompt(msgspec.Struct, frozen=True):
     id: str
     document: str
     dimensions: tuple[DimensionSpec, ...]
+    preparation: Preparation = Preparation()
+    rules: tuple[RowRule, ...] = ()
 
 
 def default_instructions(dimension: Dimension) -> str:
@@ -60,11 +63,6 @@ def prompt_for(task: Task, *, instructions: Mapping[str, str] | None = None) -> 
             raise TaskError(f"There are instructions for '{name}', which is not a dimension of this task.")
     specs = []
     for dimension in task.dimensions:
-        if dimension.kind not in LABELED_KINDS:
-            raise TaskError(
-                f"'{dimension.name}' is of kind {dimension.kind}, which a model cannot label yet.",
-                f"Kinds that can be labeled: {', '.join(LABELED_KINDS)}.",
-            )
         own = given.get(dimension.name, "").strip()
         specs.append(
             DimensionSpec(
@@ -74,13 +72,34 @@ def prompt_for(task: Task, *, instructions: Mapping[str, str] | None = None) -> 
                 words=label_words(dimension),
                 system=own or default_instructions(dimension),
                 user=MARKER,
+                after=dimension.after,
+                phrasings=dimension.phrasings or DEFAULT_PHRASINGS,
             )
         )
-    return prompt_of(specs)
+    return prompt_of(specs, preparation_of(task), rules_of(task))
 
 
-def prompt_of(dimensions: Sequence[DimensionSpec]) -> Prompt:
+def preparation_of(task: Task) -> Preparation:
+    """What a task has done to a text before a model reads it."""
+    return msgspec.convert(task.text.model_dump(), Preparation)
+
+
+def rules_of(task: Task) -> tuple[RowRule, ...]:
+    """The prefilter of a task."""
+    return tuple(msgspec.convert(rule.model_dump(), RowRule, strict=False) for rule in task.prefilter)
+
+
+def prompt_of(
+    dimensions: Sequence[DimensionSpec],
+    preparation: Preparation = Preparation(),  # noqa: B008 - immutable
+    rules: Sequence[RowRule] = (),
+) -> Prompt:
     """The prompt that asks these dimensions; the document says all there is to say about it."""
-    body = {"format": FORMAT, "dimensions": [msgspec.to_builtins(spec) for spec in dimensions]}
+    body = {
+        "format": FORMAT,
+        "dimensions": [msgspec.to_builtins(spec) for spec in dimensions],
+        "preparation": msgspec.to_builtins(preparation),
+        "rules": [msgspec.to_builtins(rule) for rule in rules],
+    }
     document = json.dumps(body, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return Prompt(content_id(["prompt", document]), document, tuple(dimensions))
+    return Prompt(content_id(["prompt", document]), document, tuple(dimensions), preparation, tuple(rules))

@@ -16,15 +16,14 @@ import sys
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
 from engine import worker_frames as frames
+from engine.labeler import Labeler
+from engine.models.opening import open_labeler
 from workspace.errors import ModelError, WinnowError
-
-if TYPE_CHECKING:
-    from engine.models.llama_cpp import LlamaScorer
 
 _LOADING_EVERY = 0.2  # seconds between signs of life while loading
 
@@ -78,7 +77,7 @@ class _Worker:
 
     def __init__(self, replies: BinaryIO) -> None:
         self._replies = replies
-        self._scorer: LlamaScorer | None = None
+        self._labeler: Labeler | None = None
 
     def handle(self, request: frames.Request) -> None:
         try:
@@ -93,16 +92,9 @@ class _Worker:
             self._send(frames.Failed(text, "Close other programs or choose a smaller one.", ""))
 
     def _load(self, request: frames.Load) -> None:
-        # Imported here so that a missing or broken library is a sentence and not a dead process.
-        try:
-            from engine.models.llama_cpp import LlamaScorer
-        except (ImportError, OSError, RuntimeError) as error:
-            raise ModelError("llama.cpp cannot be loaded.", "Set the program up again.", str(error)) from error
-        if request.model.backend != "llama_cpp":
-            raise ModelError(f"The backend '{request.model.backend}' is not known here.", "Update this machine.")
-        if self._scorer is not None:
-            self._scorer.close()
-            self._scorer = None
+        if self._labeler is not None:
+            self._labeler.close()
+            self._labeler = None
         last = 0.0
 
         def progress(share: float) -> None:
@@ -112,18 +104,14 @@ class _Worker:
                 last = now
                 self._send(frames.Loading(share))
 
-        self._scorer = LlamaScorer(
-            request.model.path, request.dimensions, name=request.model.name, progress=progress
-        )
-        self._send(frames.Loaded(self._scorer.loaded))
+        self._labeler = open_labeler(request.spec, progress)
+        self._send(frames.Loaded(self._labeler.loaded))
 
     def _score(self, request: frames.Score) -> None:
-        if self._scorer is None:
+        if self._labeler is None:
             raise ModelError("No model is loaded.", "Load one first.")
         started = time.perf_counter()
-        answers = self._scorer.score(
-            request.dimension, request.rows, lambda rows: self._send(frames.Scoring(request.batch, rows))
-        )
+        answers = self._labeler.ask(request.rows, lambda rows: self._send(frames.Scoring(request.batch, rows)))
         self._send(frames.Scored(request.batch, tuple(answers), time.perf_counter() - started))
 
     def _send(self, reply: frames.Reply) -> None:

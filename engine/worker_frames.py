@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from engine.labeler import Answer, LoadedModel
-from workspace.facts import DimensionSpec, ModelSpec
+from workspace.facts import RunSpec
 
 # A claim of rows is a few hundred kB. The bound leaves room for rows of several MB and still fits any memory.
 MAX_FRAME = 64 << 20
@@ -25,17 +25,15 @@ class FrameError(Exception):
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """Load this model and check that these dimensions can be asked of it."""
+    """Load this run's model and check that its dimensions can be asked of it."""
 
-    model: ModelSpec
-    dimensions: tuple[DimensionSpec, ...]
+    spec: RunSpec
 
 
 class Score(msgspec.Struct, frozen=True, tag="score"):
-    """Answer this dimension for these rows."""
+    """Answer all dimensions for these rows."""
 
     batch: int
-    dimension: DimensionSpec
     rows: tuple[str, ...]
 
 
@@ -62,7 +60,7 @@ class Scored(msgspec.Struct, frozen=True, tag="scored"):
     """The answers of a batch, in the order of its rows."""
 
     batch: int
-    answers: tuple[Answer, ...]
+    answers: tuple[tuple[Answer, ...], ...]
     seconds: float
 
 

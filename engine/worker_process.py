@@ -17,7 +17,7 @@ import msgspec
 from engine import worker_frames as frames
 from engine.labeler import Answer, LoadedModel, Progress
 from workspace.errors import ModelError, WinnowError
-from workspace.facts import DimensionSpec, ModelSpec
+from workspace.facts import RunSpec
 
 STALLED_AFTER = (
     300.0  # seconds without a sign of life; one decode of 512 tokens takes a big model on a CPU a minute
@@ -67,14 +67,8 @@ class WorkerProcess:
         """Whether the process runs; says nothing about whether a model is loaded."""
         return self.pid != 0
 
-    def start(
-        self,
-        model: ModelSpec,
-        dimensions: Sequence[DimensionSpec],
-        log_path: Path,
-        progress: Callable[[float], None] | None = None,
-    ) -> LoadedModel:
-        """Start the process (ending an earlier one), load the model and check that it can be asked `dimensions`.
+    def start(self, spec: RunSpec, log_path: Path, progress: Callable[[float], None] | None = None) -> LoadedModel:
+        """Start the process (ending an earlier one), load the model of a run and check that it can be asked.
 
         Blocks until the model is ready; `progress` hears the loaded share, 0 to 1. What the process and its
         libraries print goes to the end of `log_path`. Raises ModelError when the model or a dimension cannot be
@@ -90,23 +84,20 @@ class WorkerProcess:
                     progress(reply.share)
 
             try:
-                return self._ask(frames.Load(model, tuple(dimensions)), frames.Loaded, heard).model
+                return self._ask(frames.Load(spec), frames.Loaded, heard).model
             except ModelError:
                 self.kill()
                 raise
 
-    def score(
-        self, dimension: DimensionSpec, rows: Sequence[str], progress: Progress | None = None
-    ) -> list[Answer]:
-        """Answers of all rows for one dimension, in their order; blocks. Implements `engine.labeler.Labeler`.
+    def score(self, rows: Sequence[str], progress: Progress | None = None) -> list[tuple[Answer, ...]]:
+        """Answers of all rows to every dimension of the run that was loaded, in their order; blocks.
 
-        `progress` hears, in the calling thread, how many rows are done. Cheap to call for one dimension after
-        the other over the same rows; the worker keeps the prompts it has decoded. Raises WorkerDied when the
-        process ends, is killed from another thread or is silent for `stalled_after` seconds (it is killed then),
-        and ModelError when the dimension cannot be asked (the worker stays usable).
+        `progress` hears, in the calling thread, how many rows are done. Raises WorkerDied when the process ends,
+        is killed from another thread or is silent for `stalled_after` seconds (it is killed then), and ModelError
+        when the model cannot answer at all (the worker stays usable).
         """
         with self._asking:
-            answers: list[Answer] = []
+            answers: list[tuple[Answer, ...]] = []
             for part in _parts(rows):
                 self._batch += 1
                 done = len(answers)
@@ -115,7 +106,7 @@ class WorkerProcess:
                     if progress is not None and isinstance(reply, frames.Scoring):
                         progress(done + reply.rows)
 
-                scored = self._ask(frames.Score(self._batch, dimension, part), frames.Scored, heard)
+                scored = self._ask(frames.Score(self._batch, part), frames.Scored, heard)
                 if scored.batch != self._batch or len(scored.answers) != len(part):
                     self.kill()
                     raise WorkerDied("The model process answered another batch than it was asked.", self._advice())

@@ -14,7 +14,7 @@ from studio.task_draft import known, titles
 from studio.words import duration, number, plural
 from workspace import rows, tasks
 from workspace.facts import ModelSpec
-from workspace.task import LABELED_KINDS, Task
+from workspace.task import Task
 
 AMOUNTS = {"60": 60, "500": 500, "All": None, "Other": 0}
 SAMPLES: dict[str, Literal["first", "random"]] = {"First rows": "first", "Random sample": "random"}
@@ -41,15 +41,12 @@ def draw(studio: Studio) -> None:
     limit, sample, domain = _which_rows(studio)
     st.caption(_plan(studio, task, models.get(path), limit, domain))
     instructions = _instructions(task)
-    asked = [d.name for d in task.dimensions if d.kind not in LABELED_KINDS]
-    if asked:
-        st.caption(f":material/info: {', '.join(asked)} can be declared but not labeled yet")
     pressed = st.button(
         "Start labeling",
         key="start_run",
         icon=":material/play_arrow:",
         type="primary",
-        disabled=bool(asked or not path),
+        disabled=not path,
     )
     if pressed:
         with ui.guarded(), st.spinner("Planning the run"):

@@ -18,12 +18,11 @@ from studio import places
 from studio.jobs import Job, Jobs
 from studio.link import EngineLink, Ensure, ensure_engine
 from workspace import exports, intake, runs, tasks
-from workspace.errors import RunError, WinnowError
-from workspace.facts import EngineStatus, RunProgress, RunSpec
+from workspace.errors import WinnowError
+from workspace.facts import EngineStatus, RunProgress, RunSpec, Settings
 from workspace.facts import run_id as id_of_run
 from workspace.machines import Cluster, Pairing
 from workspace.store import Store, open_store
-from workspace.task import LABELED_KINDS, Task
 
 if TYPE_CHECKING:
     from engine.client import Engine, EngineOptions
@@ -89,10 +88,12 @@ class Studio:
         domain: str | None = None,
         instructions: Mapping[str, str] | None = None,
         import_id: str | None = None,
+        settings: Settings = Settings(),  # noqa: B008 - immutable
     ) -> str:
         """Plan rows into the run of this task, prompt and model, and let it run; returns its id at once.
 
-        `domain` and `import_id` narrow which rows may be planned. `limit` counts the rows of the run in total,
+        `domain` and `import_id` narrow which rows may be planned. `settings` hold for a new run. `limit` counts the rows of
+        the run in total,
         so the same call twice changes nothing and a larger limit continues the same run. Raises RunError or
         ModelError; then nothing was started.
         """
@@ -100,17 +101,19 @@ class Studio:
         from engine.prompt import prompt_for
 
         saved = tasks.get(self.store, task_id)
-        _check_labelable(saved.task)
         spec_of_model = catalog.resolve(model)
         prompt = prompt_for(saved.task, instructions=instructions)
         runs.save_prompt(self.store, prompt.id, task_id, prompt.document)
         spec = RunSpec(
-            run_id=id_of_run(task_id, prompt.id, spec_of_model.digest),
+            run_id=id_of_run(task_id, prompt.id, spec_of_model.digest, settings),
             task_id=task_id,
             task_name=saved.task.name,
             prompt_id=prompt.id,
             model=spec_of_model,
             dimensions=prompt.dimensions,
+            preparation=prompt.preparation,
+            rules=prompt.rules,
+            settings=settings,
         )
         runs.create(self.store, spec)
         runs.plan(self.store, spec.run_id, limit=limit, sample=sample, domain=domain, import_id=import_id)
@@ -267,15 +270,6 @@ class Studio:
 
 def _ensure_as_chosen(state_dir: Path, start: bool) -> Engine:
     return ensure_engine(state_dir, start, engine_options)
-
-
-def _check_labelable(task: Task) -> None:
-    for dimension in task.dimensions:
-        if dimension.kind not in LABELED_KINDS:
-            raise RunError(
-                f"The dimension {dimension.name} is of the kind {dimension.kind}, which cannot be labeled yet.",
-                f"Dimensions of these kinds can: {', '.join(LABELED_KINDS)}.",
-            )
 
 
 _lock = threading.RLock()

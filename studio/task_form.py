@@ -9,8 +9,6 @@ import pandas as pd
 import streamlit as st
 import yaml
 
-from workspace.task import LABELED_KINDS
-
 KINDS = {
     "single": "One of the labels",
     "boolean": "Yes or no",
@@ -80,11 +78,6 @@ def _dimension(base: dict[str, Any], key: str, place: int, removable: bool) -> d
                     type="tertiary",
                 )
         data["question"] = st.text_area("Question", base.get("question", ""), key=f"{key}_question", height=80)
-        if data["kind"] not in LABELED_KINDS:
-            st.caption(
-                ":material/info: This kind can be declared and kept now; models cannot label it yet, "
-                "so a run of this task is refused until they can."
-            )
         if data["kind"] == "score":
             data.pop("labels", None)
             with st.container(horizontal=True):

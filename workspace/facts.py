@@ -10,15 +10,22 @@ from workspace.ids import content_id
 from workspace.machines import Cluster
 
 RunState = Literal["running", "paused", "cancelled", "done"]
-FactKind = Literal["label", "error"]
+FactKind = Literal["label", "error", "drop"]  # drop: a rule of the prefilter left the row out
+BACKENDS = ("llama_cpp", "ollama", "openai", "embedding")
+Phrasing = Literal["words", "plain", "letters"]
 
 
 class ModelSpec(msgspec.Struct, frozen=True):
-    """A model as a run names it. `digest` is BLAKE2b-128 of the weights, so a renamed file is the same model."""
+    """A model as a run names it.
 
-    backend: str  # "llama_cpp"
-    name: str  # what people see, e.g. "SmolLM2-135M-Instruct"
-    path: str  # where the weights lie on this machine
+    `digest` is what makes it that model wherever it runs: BLAKE2b-128 of the weights for a file, the digest the
+    server tells for Ollama, a content address of server and name for an OpenAI-compatible one, of the version of
+    the embeddings for `embedding`.
+    """
+
+    backend: str  # of BACKENDS; what another machine names may be unknown here
+    name: str  # what people see, e.g. "SmolLM2-135M-Instruct"; for a server, its name for the model
+    path: str  # where the weights lie on this machine, or the server's address; each machine's own
     digest: str
 
 
@@ -26,15 +33,65 @@ class DimensionSpec(msgspec.Struct, frozen=True):
     """How one dimension is asked.
 
     `system` and `user` become chat messages; `user` contains the marker `{text}` exactly once, near its end.
+    Dimensions with equal `system` and `user` are asked together, sharing what the model computed of the row.
     `labels` are the task's names and `words` what the model is asked to say for each, in the same order.
+    `cue` opens the model's answer, e.g. "language:", and tells apart dimensions that are asked together; "" where
+    there is only one. `after` are dimensions before this one whose answers the model is told.
     """
 
     name: str
-    kind: str
+    kind: str  # of workspace.task.Kind
     labels: tuple[str, ...]
     words: tuple[str, ...]
     system: str
     user: str
+    cue: str = ""
+    after: tuple[str, ...] = ()
+    phrasings: tuple[Phrasing, ...] = ("words",)
+    explain: bool = False  # also say in a sentence why
+
+
+class RowRule(msgspec.Struct, frozen=True):
+    """A rule of the prefilter: what it catches, and what becomes of the row. The first that matches counts.
+
+    Either `keywords` (whole words, in any case) or `pattern` (a regular expression). `labels` gives a label to
+    each dimension it names; with `drop` the row is left out.
+    """
+
+    name: str
+    keywords: tuple[str, ...] = ()
+    pattern: str = ""
+    drop: bool = False
+    labels: dict[str, str] = {}
+
+
+class Preparation(msgspec.Struct, frozen=True):
+    """What is done to a text before a model reads it, step by step in this order. The row itself never changes."""
+
+    whitespace: bool = False  # runs of white space become one space, or one line break
+    lowercase: bool = False
+    contractions: bool = False  # "don't" becomes "do not"
+    slang: bool = False  # "imo" becomes "in my opinion"
+    expansions: dict[str, str] = {}  # abbreviations of one's own, in any case, before those that come along
+    emoji: bool = False  # an emoji becomes its name
+    entities: bool = False  # named entities as a hint after the text
+    conversation: bool = False  # recognised conversations become turns, with what their structure says
+    max_tokens: int = 0  # longer texts are compressed to about so many; 0 never
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """How a run asks. What changes the answers (`samples`, `temperature`) is part of the run's id."""
+
+    samples: int = 1  # answers drawn for each row from a model that gives no probabilities
+    temperature: float = 0.0  # of those draws
+    repairs: int = 2  # times a reply that cannot be read is asked for again
+    retries: int = 5  # times a server that fails or is busy is asked again
+    timeout: float = 120.0  # seconds for one reply of a server
+    concurrency: int = 0  # requests at a time to a server; 0: as many as it proves to bear
+    cache: bool = True  # answers this machine has computed before are taken from its cache
+    budget: float | None = None  # in the currency of the prices; a run stops before it costs more
+    price_in: float = 0.0  # per million prompt tokens
+    price_out: float = 0.0  # per million tokens of replies
 
 
 class RunSpec(msgspec.Struct, frozen=True):
@@ -46,14 +103,20 @@ class RunSpec(msgspec.Struct, frozen=True):
     prompt_id: str
     model: ModelSpec
     dimensions: tuple[DimensionSpec, ...]
+    preparation: Preparation = Preparation()
+    rules: tuple[RowRule, ...] = ()
+    settings: Settings = Settings()
 
 
 class Fact(msgspec.Struct, frozen=True, array_like=True):
     """A prediction, written once and never changed; keyed by (run, row, dimension, labeler, slot).
 
     (`author`, `seq`) is its place in its author's append-only log, `seq` counting from 0 without gaps.
-    `logprobs` are natural logarithms of the probabilities of the dimension's labels in task order, summing to
-    one after `exp`, exactly as the model gave them: no correction, no calibration. Empty for an error.
+    `logprobs` are natural logarithms of the probabilities of the dimension's labels in task order, exactly as the
+    model gave them: no correction, no calibration. They sum to one after `exp`, but for the kind `multi`, where
+    each is the probability that this label applies. Empty for an error and for a row that was left out.
+    `label` is a label name; for `multi` those at one half or more, see `workspace.task.join_labels`.
+    `phrasings` are the same numbers for each way the question was put; their mean is `logprobs`. Empty for one.
     """
 
     author: str
@@ -78,6 +141,9 @@ class Fact(msgspec.Struct, frozen=True, array_like=True):
     warnings: tuple[str, ...]  # codes, e.g. "truncated"
     error: str
     made_at: float  # seconds since 1970-01-01 UTC
+    phrasings: tuple[tuple[float, ...], ...] = ()
+    reply: str = ""  # what the model said, where it could not be read
+    explanation: str = ""
 
 
 class RunProgress(msgspec.Struct, frozen=True):
@@ -106,6 +172,9 @@ class EngineStatus(msgspec.Struct, frozen=True):
     copies: dict[str, int] = {}  # by author: machines that hold all this one holds of it, this one included
 
 
-def run_id(task_id: str, prompt_id: str, model_digest: str) -> str:
+def run_id(task_id: str, prompt_id: str, model_digest: str, settings: Settings | None = None) -> str:
     """The same task, prompt and model is the same run: starting it twice continues it."""
-    return content_id(["run", task_id, prompt_id, model_digest])
+    parts = ["run", task_id, prompt_id, model_digest]
+    if settings is not None and settings.samples > 1:
+        parts.append(f"{settings.samples} at {settings.temperature}")
+    return content_id(parts)

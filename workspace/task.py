@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from workspace.errors import TaskError
+from workspace.facts import Phrasing
 from workspace.ids import content_id
 
 Kind = Literal["single", "boolean", "multi", "score"]
-LABELED_KINDS: tuple[Kind, ...] = (
-    "single",
-    "boolean",
-)  # what a run can label today; the others can be declared
 
 MAX_LABELS = 1000  # bounds the width of a probability vector and of a prompt
 MAX_DEPTH = 20  # a task needs five
 MAX_DOCUMENT = 1 << 20  # characters; a task is written by a person
+SEPARATOR = "|"  # between the labels of a multi dimension where they are written as one
+NO_LABELS = "(none)"  # so is written that none of the labels of a multi dimension applies
+LEVELS = ":"  # between the levels of a hierarchical label, "LOC:city"
 
 Name = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^\S(?:.*\S)?$")]
 Identifier = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -53,6 +53,8 @@ class Dimension(_Part):
     labels: tuple[Label, ...] = ()
     minimum: int = 0
     maximum: int = 10
+    after: tuple[Identifier, ...] = ()  # dimensions before this one whose answers the model is told
+    phrasings: tuple[Phrasing, ...] = ()  # ways to put the question, averaged; none: what proved best
 
     @field_validator("labels", mode="before")
     @classmethod
@@ -70,6 +72,12 @@ class Dimension(_Part):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"the label '{twice}' appears twice")
+        if len(set(self.phrasings)) < len(self.phrasings):
+            raise ValueError("a phrasing is there twice")
+        if self.kind == "multi":
+            for label in self.labels:
+                if SEPARATOR in label.name or label.name == NO_LABELS:
+                    raise ValueError(f"a label of a multi dimension is not '{NO_LABELS}' and has no {SEPARATOR}")
         if self.kind in ("single", "multi") and not 2 <= len(names) <= MAX_LABELS:
             raise ValueError(f"a {self.kind} dimension needs 2 to {MAX_LABELS} labels, this one has {len(names)}")
         if self.kind == "boolean" and len(names) not in (0, 2):
@@ -90,6 +98,66 @@ class Dimension(_Part):
             return ("yes", "no")
         return tuple(label.name for label in self.labels)
 
+    def has(self, label: str) -> bool:
+        """Whether this is an answer to the dimension, as a decision writes it."""
+        if self.kind == "multi":
+            return label == join_labels(split_labels(label), self.label_names)
+        return label in self.label_names
+
+
+def join_labels(chosen: Collection[str], labels: Sequence[str]) -> str:
+    """The labels of a multi dimension that apply, written as one: in task order, "a|b", or "(none)"."""
+    return SEPARATOR.join(name for name in labels if name in chosen) or NO_LABELS
+
+
+def split_labels(written: str) -> tuple[str, ...]:
+    """The inverse of `join_labels`."""
+    return () if written == NO_LABELS else tuple(written.split(SEPARATOR))
+
+
+class TextSteps(_Part):
+    """What is done to a text before a model reads it; see `workspace.facts.Preparation`."""
+
+    whitespace: bool = False
+    lowercase: bool = False
+    contractions: bool = False
+    slang: bool = False
+    expansions: dict[str, str] = Field(default_factory=dict, max_length=10_000)
+    emoji: bool = False
+    entities: bool = False
+    conversation: bool = False
+    max_tokens: int = Field(default=0, ge=0, le=1_000_000)
+
+
+class PrefilterRule(_Part):
+    """What becomes of rows that need no model: they are left out, or have their labels at once."""
+
+    name: Identifier
+    keywords: tuple[str, ...] = Field(default=(), max_length=10_000)
+    pattern: str = Field(default="", max_length=2000)
+    drop: bool = False
+    labels: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _as_written(cls, value: Any) -> Any:
+        return {key: _label_name(name) for key, name in value.items()} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> PrefilterRule:
+        if bool(self.keywords) == bool(self.pattern):
+            raise ValueError("a prefilter rule has either keywords or a pattern")
+        if self.drop == bool(self.labels):
+            raise ValueError("a prefilter rule either drops the row or gives it labels")
+        return self
+
+
+class Gate(_Part):
+    """A gatekeeper: where `when` is true, the overall score is `cap` at most."""
+
+    when: str = Field(min_length=3, max_length=2000)
+    cap: float
+
 
 class Rule(_Part):
     """A SQL boolean expression over dimension names that every row should satisfy, with what to say if not."""
@@ -105,9 +173,12 @@ class Task(_Part):
     title: str = Field(default="", max_length=120)
     description: str = Field(default="", max_length=5000)
     dimensions: tuple[Dimension, ...] = Field(min_length=1, max_length=50)
+    text: TextSteps = TextSteps()
+    prefilter: tuple[PrefilterRule, ...] = Field(default=(), max_length=200)
     rules: tuple[Rule, ...] = ()
     weights: dict[str, float] = Field(default_factory=dict)
-    tiers: dict[str, str] = Field(default_factory=dict)
+    gates: tuple[Gate, ...] = ()
+    tiers: dict[str, str] = Field(default_factory=dict)  # name: SQL expression; the first that is true counts
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
@@ -115,9 +186,29 @@ class Task(_Part):
         if len(set(names)) < len(names):
             twice = next(name for name in names if names.count(name) > 1)
             raise ValueError(f"two dimensions are called '{twice}'")
-        for name in self.weights:
+        for name, weight in self.weights.items():
             if name not in names:
                 raise ValueError(f"the weight '{name}' names no dimension")
+            if self.dimension(name).kind != "score":
+                raise ValueError(f"'{name}' has a weight, but is no score")
+            if not 0 <= weight <= 1_000_000:
+                raise ValueError(f"the weight of '{name}' is not between 0 and a million")
+        if self.weights and not any(self.weights.values()):
+            raise ValueError("at least one weight is above 0")
+        if self.gates and not self.weights:
+            raise ValueError("gates cap the overall score, which needs weights")
+        for place, dimension in enumerate(self.dimensions):
+            for earlier in dimension.after:
+                if earlier not in names[:place]:
+                    raise ValueError(f"'{dimension.name}' is after '{earlier}', which is no dimension before it")
+        for rule in self.prefilter:
+            for name, label in rule.labels.items():
+                if name not in names:
+                    raise ValueError(f"the prefilter rule '{rule.name}' names no dimension: '{name}'")
+                if not self.dimension(name).has(label):
+                    raise ValueError(f"the prefilter rule '{rule.name}' gives '{name}' an unknown label '{label}'")
+            if rule.labels and set(rule.labels) != set(names):
+                raise ValueError(f"the prefilter rule '{rule.name}' must give a label to every dimension")
         return self
 
     @property

@@ -9,6 +9,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from engine.cluster.driver import Driver
 from engine.cluster.effects import Claim, GiveUp
 from engine.cluster.facts import error_answer, labeled
@@ -132,9 +134,7 @@ class Bench:
             return
         batch = Batch(
             claim.name,
-            self._models.local(spec.model),
-            spec.dimensions,
-            work.dimension,
+            msgspec.structs.replace(spec, model=self._models.local(spec.model)),
             tuple(text for _, text, _ in rows),
         )
         log.info(
@@ -157,7 +157,8 @@ class Bench:
         else:
             self._troubles.pop(work.run_id, None)
             ids = [row_id for row_id, _, _ in rows]
-            made = labeled(spec, claim, ids, result.answers, self._name(), result.seconds, time.time())
+            answers = [answer[work.dimension] for answer in result.answers]
+            made = labeled(spec, claim, ids, answers, self._name(), result.seconds, time.time())
             self._driver().finished(claim, made)
 
     def _give_back(self, run_id: str, why: str) -> None:

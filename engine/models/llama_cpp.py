@@ -82,6 +82,7 @@ class LlamaScorer:
     ) -> None:
         started = time.perf_counter()
         check_file(Path(path))
+        self._dimensions = tuple(dimensions)
         self.threads = threads or physical_cores()
         form = fastest_form(path, (lambda: progress(0.0)) if progress is not None else None)
         self._model = NativeModel(form.path, progress, rearranged=form.rearranged)
@@ -108,6 +109,11 @@ class LlamaScorer:
     def close(self) -> None:
         self._context.close()
         self._model.close()
+
+    def ask(self, rows: Sequence[str], progress: Progress | None = None) -> list[tuple[Answer, ...]]:
+        """See `engine.labeler.Labeler`."""
+        columns = [self.score(dimension, rows, progress) for dimension in self._dimensions]
+        return list(zip(*columns, strict=True))
 
     def score(
         self, dimension: DimensionSpec, rows: Sequence[str], progress: Progress | None = None

@@ -61,7 +61,7 @@ class Line(msgspec.Struct, frozen=True):
     confidence: Share | None
     worker: Word
     ts: Moment
-    kind: Literal["label", "error", "human"]
+    kind: Literal["label", "error", "drop", "human"]
     run_id: Word
     task: Word
     dimension: Id

@@ -1,0 +1,29 @@
+"""From what a run says to the labeler that does it: the model's backend, and what stands before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from engine.labeler import Labeler
+from workspace.errors import ModelError
+from workspace.facts import RunSpec
+
+
+def open_labeler(spec: RunSpec, progress: Callable[[float], None] | None = None) -> Labeler:
+    """The labeler of a run, ready to be asked; `progress` hears the share that is loaded, 0 to 1.
+
+    Raises ModelError when the model or one of the dimensions cannot be used here.
+    """
+    return _backend(spec, progress)
+
+
+def _backend(spec: RunSpec, progress: Callable[[float], None] | None) -> Labeler:
+    # Imported where they are needed, so that a missing or broken library is a sentence and not a dead process.
+    model = spec.model
+    if model.backend == "llama_cpp":
+        try:
+            from engine.models.llama_cpp import LlamaScorer
+        except (ImportError, OSError, RuntimeError) as error:
+            raise ModelError("llama.cpp cannot be loaded.", "Set the program up again.", str(error)) from error
+        return LlamaScorer(model.path, spec.dimensions, name=model.name, progress=progress)
+    raise ModelError(f"The backend '{model.backend}' is not known here.", "Update this machine.")
