@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,13 +19,14 @@ from studio.jobs import Job, Jobs
 from studio.link import EngineLink, Ensure, ensure_engine
 from workspace import exports, intake, runs, tasks
 from workspace.errors import WinnowError
-from workspace.facts import EngineStatus, RunProgress, RunSpec, Settings
+from workspace.facts import EngineStatus, ModelSpec, RunProgress, RunSpec, Settings
 from workspace.facts import run_id as id_of_run
 from workspace.machines import Cluster, Pairing
 from workspace.store import Store, open_store
 
 if TYPE_CHECKING:
     from engine.client import Engine, EngineOptions
+    from engine.prompt import Prompt
 
 VARIABLE = "WINNOW_WORKSPACE"
 DEFAULT = "winnow.duckdb"
@@ -101,22 +102,21 @@ class Studio:
         from engine.prompt import prompt_for
 
         saved = tasks.get(self.store, task_id)
-        spec_of_model = catalog.resolve(model)
         prompt = prompt_for(saved.task, instructions=instructions)
-        runs.save_prompt(self.store, prompt.id, task_id, prompt.document)
-        spec = RunSpec(
-            run_id=id_of_run(task_id, prompt.id, spec_of_model.digest, settings),
-            task_id=task_id,
-            task_name=saved.task.name,
-            prompt_id=prompt.id,
-            model=spec_of_model,
-            dimensions=prompt.dimensions,
-            preparation=prompt.preparation,
-            rules=prompt.rules,
-            settings=settings,
+        spec = spec_of(task_id, saved.task.name, prompt, catalog.resolve(model), settings)
+        return self.plan_run(
+            spec,
+            prompt,
+            lambda store: runs.plan(
+                store, spec.run_id, limit=limit, sample=sample, domain=domain, import_id=import_id
+            ),
         )
+
+    def plan_run(self, spec: RunSpec, prompt: Prompt, plan: Callable[[Store], int]) -> str:
+        """Keep a run, let `plan` put rows into it, and let it run; returns its id at once."""
+        runs.save_prompt(self.store, prompt.id, spec.task_id, prompt.document)
         runs.create(self.store, spec)
-        runs.plan(self.store, spec.run_id, limit=limit, sample=sample, domain=domain, import_id=import_id)
+        plan(self.store)
         self._link.want(spec.run_id, "running")
         return spec.run_id
 
@@ -266,6 +266,21 @@ class Studio:
         self.jobs.close()
         self._link.close(stop_engine=stop_engine)
         self.store.close()
+
+
+def spec_of(task_id: str, task_name: str, prompt: Prompt, model: ModelSpec, settings: Settings) -> RunSpec:
+    """The run that asks this prompt of this model."""
+    return RunSpec(
+        run_id=id_of_run(task_id, prompt.id, model.digest, settings),
+        task_id=task_id,
+        task_name=task_name,
+        prompt_id=prompt.id,
+        model=model,
+        dimensions=prompt.dimensions,
+        preparation=prompt.preparation,
+        rules=prompt.rules,
+        settings=settings,
+    )
 
 
 def _ensure_as_chosen(state_dir: Path, start: bool) -> Engine:
