@@ -58,6 +58,13 @@ MIGRATIONS: tuple[str, ...] = (
     alter table decisions add column clock bigint;
     update decisions set clock = epoch_us(decided_at);
     """,
+    # 3: each way a question was put, replies nobody could read, why; and what several models say together
+    """
+    alter table facts add column phrasings double[][] default [];
+    alter table facts add column reply varchar default '';
+    alter table facts add column explanation varchar default '';
+    create table links (run_id varchar, other_id varchar, kind varchar, weight double, created_at timestamptz);
+    """,
 )
 
 
