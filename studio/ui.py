@@ -19,6 +19,7 @@ STATIC = Path(__file__).resolve().parent / "static"
 LOGO = str(STATIC / "logo.svg")
 MARK = str(STATIC / "mark.svg")
 ICON = str(STATIC / "icon.png")
+MOST_BARS = 15  # more cannot be taken in at a glance
 
 
 def page(name: str) -> Path:
@@ -98,8 +99,14 @@ def workspace_card(name: str, labeled: int, rows: int) -> None:
 
 
 def share_bars(shares: Sequence[tuple[str, int]], *, key: str) -> None:
-    """Rows per label as horizontal bars in the order given, the numbers written beside the names."""
+    """Rows per label as horizontal bars in the order given, the numbers written beside the names.
+
+    Of very many labels the most frequent ones; all of them in a table that unfolds.
+    """
     total = sum(count for _, count in shares) or 1
+    everything = shares
+    if len(shares) > MOST_BARS:
+        shares = sorted(shares, key=lambda share: -share[1])[:MOST_BARS]
     frame = pd.DataFrame(
         [
             {
@@ -131,6 +138,14 @@ def share_bars(shares: Sequence[tuple[str, int]], *, key: str) -> None:
         .properties(height=max(len(frame) * 34, 68), padding={"left": 0, "right": 0, "top": 4, "bottom": 4})
     )
     st.altair_chart(chart, key=key, alt="Rows per label: " + ", ".join(f"{name} {n}" for name, n in shares))
+    if len(everything) > MOST_BARS:
+        with st.expander(f"All {len(everything)} labels", key=f"{key}_all"):
+            counted = sorted(everything, key=lambda share: -share[1])
+            table(
+                [{"Label": name, "Rows": count, "Share": percent(count / total, 1)} for name, count in counted],
+                key=f"{key}_table",
+                alt_text="Rows per label",
+            )
 
 
 def table(
