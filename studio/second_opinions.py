@@ -13,9 +13,10 @@ import msgspec
 
 from engine.prompt import Prompt, prompt_for, prompt_of
 from studio.runtime import Studio, spec_of
-from workspace import links, runs, tasks, votes
+from workspace import labels, links, rules, runs, tasks, votes
 from workspace.errors import RunError
 from workspace.facts import DimensionSpec, RunSpec
+from workspace.store import Store
 from workspace.task import Task
 
 Order = Literal["task", "reversed"]
@@ -29,6 +30,33 @@ class Another(msgspec.Struct, frozen=True):
     samples: int = 1  # more than one: for models that give no probabilities
     temperature: float = 0.7  # of several samples
     explain: bool = False  # ask for the reason
+
+
+class Again(msgspec.Struct, frozen=True):
+    """What a program asks for: which rows of a run, and how they are asked again."""
+
+    another: Another
+    kind: links.Kind = "arbitrate"
+    below: float = 0.6  # confidence
+    dimension: str | None = None
+    flagged: bool = False  # rows that break a rule, too
+
+
+def again(studio: Studio, run_id: str, wish: Again) -> str:
+    """As `ask_again`, for the rows the wish describes; a vote is about all rows."""
+    if wish.kind == "vote":
+        return vote(studio, run_id, [wish.another.model])[0]
+    chosen = doubtful(studio.store, run_id, wish.dimension, wish.below, flagged=wish.flagged)
+    return ask_again(studio, run_id, chosen, wish.another, wish.kind)
+
+
+def doubtful(
+    store: Store, run_id: str, dimension: str | None, below: float, *, flagged: bool = False
+) -> list[str]:
+    """Rows of a run nobody decided whose confidence, in this dimension or in any, is below that; with `flagged`
+    those that break a rule of the task, too."""
+    chosen = set(labels.below(store, run_id, dimension, below))
+    return sorted(chosen.union(rules.flagged(store, run_id) if flagged else ()))
 
 
 def ask_again(
