@@ -40,13 +40,14 @@ class Again(msgspec.Struct, frozen=True):
     below: float = 0.6  # confidence
     dimension: str | None = None
     flagged: bool = False  # rows that break a rule, too
+    rows: tuple[str, ...] = ()  # these, whatever their confidence
 
 
 def again(studio: Studio, run_id: str, wish: Again) -> str:
     """As `ask_again`, for the rows the wish describes; a vote is about all rows."""
     if wish.kind == "vote":
         return vote(studio, run_id, [wish.another.model])[0]
-    chosen = doubtful(studio.store, run_id, wish.dimension, wish.below, flagged=wish.flagged)
+    chosen = wish.rows or doubtful(studio.store, run_id, wish.dimension, wish.below, flagged=wish.flagged)
     return ask_again(studio, run_id, chosen, wish.another, wish.kind)
 
 
