@@ -63,6 +63,14 @@ def embed(texts: Sequence[str]) -> Vectors:
     return result
 
 
+def build() -> str:
+    """Library and version, e.g. "wordllama 0.4.0"; only the name where it has none."""
+    try:
+        return f"{NAME} {version(NAME)}"
+    except PackageNotFoundError:
+        return NAME
+
+
 def ready() -> bool:
     """Whether the vectors are installed; does not load them."""
     try:
@@ -138,11 +146,7 @@ def _files() -> tuple[Path, Path]:
 def _digest() -> str:
     from engine.models.catalog import digest
 
-    try:
-        number = version(NAME)
-    except PackageNotFoundError:
-        number = ""
-    return content_id(["embeddings", NAME, number, str(SIZE), *(digest(file) for file in _files())])
+    return content_id(["embeddings", build(), str(SIZE), *(digest(file) for file in _files())])
 
 
 def __getattr__(name: str) -> str:

@@ -26,4 +26,16 @@ def _backend(spec: RunSpec, progress: Callable[[float], None] | None) -> Labeler
         except (ImportError, OSError, RuntimeError) as error:
             raise ModelError("llama.cpp cannot be loaded.", "Set the program up again.", str(error)) from error
         return LlamaScorer(model.path, spec.dimensions, name=model.name, progress=progress)
+    if model.backend == "embedding":
+        from engine.models.embedding_labeler import EmbeddingLabeler
+
+        return EmbeddingLabeler(spec.dimensions)
+    if model.backend == "ollama":
+        from engine.models.ollama_labeler import open_ollama
+
+        return open_ollama(spec, progress)
+    if model.backend == "openai":
+        from engine.models.openai_labeler import open_openai
+
+        return open_openai(spec, progress)
     raise ModelError(f"The backend '{model.backend}' is not known here.", "Update this machine.")
