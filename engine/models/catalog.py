@@ -18,6 +18,9 @@ from workspace.facts import ModelSpec
 
 EMBEDDED = "smollm2"
 EMBEDDED_TITLE = "SmolLM2-135M-Instruct"
+LIKENESS = "embedding"
+LIKENESS_TITLE = "Likeness of texts (wordllama)"
+SERVED = ("ollama", "openai")  # backends whose models are a server's
 _BLOCK = 1 << 22  # bytes read at a time
 _KEPT = 200  # digests remembered
 
@@ -41,27 +44,66 @@ def _embedded_file() -> Path | None:
     return None
 
 
-def resolve(name_or_path: str) -> ModelSpec:
-    """The model of that name (`smollm2`) or in that .gguf file. Raises ModelError when there is none."""
-    wanted = name_or_path.strip()
+def likeness() -> ModelSpec:
+    """Labels by likeness of texts, which comes with the program too; see `engine.models.embedding_labeler`."""
+    from engine.models import embeddings
+
+    if not embeddings.ready():
+        raise ModelError("The text embeddings are missing.", f"Install them again: pip install {embeddings.NAME}")
+    return ModelSpec("embedding", LIKENESS_TITLE, "", embeddings.DIGEST)
+
+
+def resolve(asked: str) -> ModelSpec:
+    """The model of that name: `smollm2`, `embedding`, a .gguf file by its path or its name in the models folder,
+    `ollama:MODEL` or `openai:SERVER/MODEL`. Raises ModelError when there is none. The last two contact a server.
+    """
+    wanted = asked.strip()
     if wanted.casefold() in (EMBEDDED, EMBEDDED_TITLE.casefold()):
         return embedded()
-    path = Path(wanted).expanduser()
-    if path.is_file():
+    if wanted.casefold() in (LIKENESS, LIKENESS_TITLE.casefold()):
+        return likeness()
+    if wanted.partition(":")[0] in SERVED and not Path(wanted).is_file():
+        from engine.models import servers
+
+        return servers.resolve(wanted)
+    path = _file_of(wanted)
+    if path is not None:
         check_file(path)
         return ModelSpec("llama_cpp", path.stem, str(path.resolve()), digest(path))
-    if wanted.casefold().endswith(".gguf") or len(path.parts) > 1:
+    if wanted.casefold().endswith(".gguf") or len(Path(wanted).parts) > 1:
         raise ModelError(f"There is no model file at {wanted}.", "Check the path, or choose another model.")
     raise ModelError(
-        f"No model is called '{wanted}'.", f"Use '{EMBEDDED}', which comes along, or the path of a .gguf file."
+        f"No model is called '{wanted}'.",
+        f"Use '{EMBEDDED}', which comes along, the path of a .gguf file, or one of `winnow models list`.",
     )
 
 
-def available() -> list[ModelSpec]:
-    """Models that can be used at once, the embedded one first, then .gguf files of the models folder.
+def asked_as(model: ModelSpec) -> str:
+    """What `resolve` finds this model by on this machine."""
+    if model.backend == "embedding":
+        return LIKENESS
+    if model.backend == "llama_cpp" and model.path == str(_embedded_file()):
+        return EMBEDDED
+    return f"{model.backend}:{model.name}" if model.backend in SERVED else model.path
 
-    Files that cannot be read are left out; `resolve` says why.
+
+def available() -> list[ModelSpec]:
+    """Models that can be used at once: those that come along, .gguf files of the models folder, and what servers
+    within reach have.
+
+    Files that cannot be read and servers that do not answer are left out; `resolve` says why. May block for a
+    few seconds when a server does not answer; what it said is believed for some seconds.
     """
+    found = files()
+    with contextlib.suppress(ModelError):
+        found.append(likeness())
+    from engine.models import reachable
+
+    return found + [model for server in reachable.look() for model in server.models]
+
+
+def files() -> list[ModelSpec]:
+    """Models in files: the embedded one first, then those of the models folder. Unreadable ones are left out."""
     found = []
     with contextlib.suppress(ModelError):
         found.append(embedded())
@@ -69,6 +111,16 @@ def available() -> list[ModelSpec]:
         with contextlib.suppress(ModelError):
             found.append(resolve(str(file)))
     return found
+
+
+def _file_of(wanted: str) -> Path | None:
+    if not wanted:
+        return None
+    folder = models_folder()
+    for path in (Path(wanted).expanduser(), folder / wanted, folder / f"{wanted}.gguf"):
+        if path.is_file():
+            return path
+    return None
 
 
 def find(wanted: str, known: Iterable[str | Path] = ()) -> ModelSpec | None:

@@ -10,6 +10,7 @@ import pytest
 
 from engine.models import catalog
 from workspace.errors import ModelError
+from workspace.facts import ModelSpec
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def test_the_embedded_model_is_there_under_its_name() -> None:
     spec = catalog.embedded()
     assert Path(spec.path).is_file()
     assert spec == catalog.resolve("smollm2") == catalog.resolve("SmolLM2-135M-Instruct")
-    assert catalog.available() == [spec]
+    assert catalog.files() == [spec]
     assert len(spec.digest) == 32
 
 
@@ -35,6 +36,23 @@ def test_a_file_is_named_after_itself_and_known_by_its_content(tmp_path: Path) -
     assert spec.name == "Mine.Q4"
     assert spec.digest == hashlib.blake2b(b"GGUF and more", digest_size=16).hexdigest()
     assert spec in catalog.available()
+    assert spec == catalog.resolve("Mine.Q4") == catalog.resolve("Mine.Q4.gguf")  # lies in the models folder
+
+
+def test_every_model_that_is_listed_is_found_again_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.gguf").write_bytes(b"GGUF and more")
+    listed = catalog.available()
+    assert [model.backend for model in listed[:3]] == ["llama_cpp", "llama_cpp", "embedding"]
+    assert [catalog.resolve(catalog.asked_as(model)) for model in listed] == listed
+    assert catalog.asked_as(listed[0]) == "smollm2"
+    assert catalog.asked_as(listed[2]) == "embedding"
+    assert catalog.asked_as(ModelSpec("openai", "here/qwen", "http://localhost:1", "0")) == "openai:here/qwen"
+
+
+def test_a_server_that_is_not_known_is_a_sentence() -> None:
+    with pytest.raises(ModelError, match="no server called 'nowhere'"):
+        catalog.resolve("openai:nowhere/model")
 
 
 def test_a_digest_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
