@@ -8,6 +8,7 @@ Imports nothing else of Winnow. Shapes: n rows, k labels; logarithms are natural
 in 0..1. Wrong shapes and values raise ValueError; nothing returns NaN.
 """
 
+from calibration.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha
 from calibration.assessment import ENOUGH_ROWS, Assessment, assess
 from calibration.bias import HALF_STRENGTH, correct_label_bias, label_bias
 from calibration.logprobs import log_softmax, top_label
@@ -28,6 +29,7 @@ from calibration.temperature import Temperature, cross_fit_temperature, fit_temp
 __all__ = [
     "ENOUGH_ROWS",
     "HALF_STRENGTH",
+    "Agreement",
     "Assessment",
     "Bin",
     "Estimate",
@@ -37,10 +39,13 @@ __all__ = [
     "assign_bins",
     "bootstrap_interval",
     "brier",
+    "cohen_kappa",
     "correct_label_bias",
     "cross_fit_temperature",
     "expected_calibration_error",
     "fit_temperature",
+    "fleiss_kappa",
+    "krippendorff_alpha",
     "label_bias",
     "log_loss",
     "log_softmax",
