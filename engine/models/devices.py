@@ -28,6 +28,12 @@ class Device(msgspec.Struct, frozen=True):
     gpu: bool = True
 
 
+def logical_cores() -> int:
+    """Processors this process may use, hyper-threads counted."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return max(1, len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
 def known() -> list[Device]:
     """What llama.cpp can use here, the CPU included; empty when that cannot be found out."""
     with contextlib.suppress(OSError, subprocess.TimeoutExpired, msgspec.DecodeError):
