@@ -102,7 +102,9 @@ def log_of(count: int) -> tuple[list[Entry], list[Entry]]:
     words = "what a day, and what else there is to say about it in so many words"
     texts = [f"message {number}: {words}" for number in range(count)]
     rows = [(row_id(text), text, "messages") for text in texts]
-    about = About("sentiment", LABELS, "model", model.digest, spec.prompt_id, "node", "1.a", 1, 1.7e9)
+    about = About(
+        (("sentiment", "single", LABELS),), "model", model.digest, spec.prompt_id, "node", "1.a", 1, 1.7e9
+    )
     answer = Answer((math.log(0.7), math.log(0.2), math.log(0.1)), 60, 0, 0.01)
     end = 0
 
@@ -119,6 +121,6 @@ def log_of(count: int) -> tuple[list[Entry], list[Entry]]:
         ids = tuple(row for row, _, _ in rows[start : start + CLAIM])
         places = tuple(range(len(ids)))
         labeled.append(
-            entry(Labeled(spec.run_id, 0, (AUTHOR, 1), places, (), 0.6, ids, (answer,) * len(ids), about))
+            entry(Labeled(spec.run_id, (AUTHOR, 1), places, (), 0.6, ids, ((answer,),) * len(ids), about))
         )
     return planned, labeled

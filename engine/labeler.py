@@ -10,6 +10,10 @@ import msgspec
 TRUNCATED = "truncated"  # warning: the row did not fit and its end was left out
 EMPTY = "empty"  # warning: the row has no characters besides white space
 
+LONGEST_TEXT = 4000  # characters of an error, a reply or an explanation; what is longer is cut
+LONGEST_WARNING = 200
+MOST_WARNINGS = 16
+
 Progress = Callable[[int], None]
 
 
@@ -38,6 +42,23 @@ class Answer(msgspec.Struct, frozen=True, array_like=True):
     reply: str = ""
     explanation: str = ""
     dropped: bool = False
+
+
+def bounded(answer: Answer) -> Answer:
+    """The answer itself, or with its texts cut to what is kept of them."""
+    if (
+        max(len(answer.error), len(answer.reply), len(answer.explanation)) <= LONGEST_TEXT
+        and len(answer.warnings) <= MOST_WARNINGS
+        and all(len(warning) <= LONGEST_WARNING for warning in answer.warnings)
+    ):
+        return answer
+    return msgspec.structs.replace(
+        answer,
+        error=answer.error[:LONGEST_TEXT],
+        reply=answer.reply[:LONGEST_TEXT],
+        explanation=answer.explanation[:LONGEST_TEXT],
+        warnings=tuple(warning[:LONGEST_WARNING] for warning in answer.warnings[:MOST_WARNINGS]),
+    )
 
 
 class LoadedModel(msgspec.Struct, frozen=True):

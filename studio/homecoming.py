@@ -92,7 +92,7 @@ def unpack(page: Sequence[Entry]) -> Arrival:
             case entries.RowsPlanned():
                 arrival.rows.append(RowsCame(entry.seq, body.run_id, body.rows))
             case entries.RunOpened():
-                asked = prompt_of(body.spec.dimensions)
+                asked = prompt_of(body.spec.dimensions, body.spec.preparation, body.spec.rules)
                 document = asked.document if asked.id == body.spec.prompt_id else ""
                 arrival.runs.append(RunCame(entry.seq, body.spec, body.task, document))
             case entries.StateSet():

@@ -57,27 +57,27 @@ class Log:
 
     def label(self, spec: RunSpec, rows: Sequence[str], best: int = 0, error: str = "", size: int = 64) -> None:
         """Answers to every dimension for these row ids, in batches: sure of label number `best`, or an error."""
-        for number, dimension in enumerate(spec.dimensions):
+        given = []
+        for dimension in spec.dimensions:
             others = math.log(0.2 / (len(dimension.labels) - 1))
             shares = tuple(math.log(0.8) if i == best else others for i in range(len(dimension.labels)))
-            answer = Answer((), 0, 0, 0.0, (), error) if error else Answer(shares, 20, 0, 0.01)
-            for start in range(0, len(rows), size):
-                part = tuple(rows[start : start + size])
-                places = tuple(range(len(part)))
-                about = About(
-                    dimension.name,
-                    dimension.labels,
-                    spec.model.name,
-                    spec.model.digest,
-                    spec.prompt_id,
-                    self.author[:4],
-                    "1.a",
-                    1,
-                    1.7e9,
-                )
-                failed = places if error else ()
-                block, answers = (self.author, 0), (answer,) * len(part)
-                self.add(Labeled(spec.run_id, number, block, places, failed, 0.5, part, answers, about))
+            given.append(Answer((), 0, 0, 0.0, (), error) if error else Answer(shares, 20, 0, 0.01))
+        about = About(
+            tuple((one.name, one.kind, one.labels) for one in spec.dimensions),
+            spec.model.name,
+            spec.model.digest,
+            spec.prompt_id,
+            self.author[:4],
+            "1.a",
+            1,
+            1.7e9,
+        )
+        for start in range(0, len(rows), size):
+            part = tuple(rows[start : start + size])
+            places = tuple(range(len(part)))
+            failed = places if error else ()
+            answers = (tuple(given),) * len(part)
+            self.add(Labeled(spec.run_id, (self.author, 0), places, failed, 0.5, part, answers, about))
 
 
 class StandIn:
@@ -216,12 +216,7 @@ class StandIn:
 
     def _answered(self, run_id: str) -> set[str]:
         labels = [body for _, body in self.bodies() if isinstance(body, Labeled) and body.run_id == run_id]
-        dimensions = len(self.specs()[run_id].dimensions)
-        per_row: dict[str, set[int]] = {}
-        for body in labels:
-            for row in body.rows:
-                per_row.setdefault(row, set()).add(body.dimension)
-        return {row for row, found in per_row.items() if len(found) == dimensions}
+        return {row for body in labels for row in body.rows}
 
     def _progress(self, run_id: str) -> RunProgress:
         rows, answered = self.rows(run_id), self._answered(run_id)

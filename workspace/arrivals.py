@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from itertools import chain
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -201,7 +202,7 @@ _TYPES: dict[str, pa.DataType] = {
     "completion_tokens": pa.int32(),
     "made_at": pa.timestamp("us", tz="UTC"),
 }
-_LISTS = {"logprobs": pa.float64(), "warnings": pa.string()}
+_LISTS = {"logprobs": pa.float64(), "warnings": pa.string(), "phrasings": pa.list_(pa.float64())}
 
 
 def _columns(facts: Sequence[Fact]) -> pa.Table:
@@ -223,5 +224,6 @@ def _lists(values: Sequence[Sequence[object]], kind: pa.DataType) -> pa.Array:
     ends = [0]
     for value in values:
         ends.append(ends[-1] + len(value))
-    flat = pa.array(list(chain.from_iterable(values)), type=kind)
+    inner: list[Any] = list(chain.from_iterable(values))
+    flat = _lists(inner, kind.value_type) if isinstance(kind, pa.ListType) else pa.array(inner, type=kind)
     return pa.ListArray.from_arrays(pa.array(ends, type=pa.int32()), flat)

@@ -137,10 +137,7 @@ class Bench:
             msgspec.structs.replace(spec, model=self._models.local(spec.model)),
             tuple(text for _, text, _ in rows),
         )
-        log.info(
-            "batch %s: %d rows of run %.8s, dimension %d, failures %d",
-            *(claim.name, len(rows), work.run_id, work.dimension, claim.failures),
-        )
+        log.info("batch %s: %d rows of run %.8s, failures %d", claim.name, len(rows), work.run_id, claim.failures)
         try:
             result = await self._executor.run(batch, driver.progressed)
         except WorkerDied as death:
@@ -157,8 +154,7 @@ class Bench:
         else:
             self._troubles.pop(work.run_id, None)
             ids = [row_id for row_id, _, _ in rows]
-            answers = [answer[work.dimension] for answer in result.answers]
-            made = labeled(spec, claim, ids, answers, self._name(), result.seconds, time.time())
+            made = labeled(spec, claim, ids, result.answers, self._name(), result.seconds, time.time())
             self._driver().finished(claim, made)
 
     def _give_back(self, run_id: str, why: str) -> None:
@@ -177,7 +173,7 @@ class Bench:
         rows = await driver.disk.ask(driver.disk.ledger.rows, work.block, work.at)
         claim = Claim(driver.core.epoch, 0, work, effect.deaths)
         reason = f"The model process ended {effect.deaths} times while labeling this row."
-        answers = [error_answer(reason)] * len(rows)
+        answers = [(error_answer(reason),) * len(spec.dimensions)] * len(rows)
         ids = [row_id for row_id, _, _ in rows]
         await driver.append([labeled(spec, claim, ids, answers, self._name(), 0.0, time.time())])
         log.warning("batch %s: given up", claim.name)

@@ -21,22 +21,20 @@ class Queue:
         self,
         run: RunPlan,
         ready: Callable[[Block], bool],
-        size: Callable[[int], int],
-        taken: Callable[[int], bytearray],
+        size: int,
+        taken: bytearray,
     ) -> Work | None:
-        """The next rows to grant. By dimension, `size` says how many at most and `taken` which positions are not
-        free; `ready` says of a block whether it may be granted."""
+        """The next rows to grant, at most `size`; `taken` says which positions are not free, `ready` of a block
+        whether it may be granted."""
         passing = True  # nothing was skipped so far: `first` may move on
         for number in range(self.first, len(self.blocks)):
             block = self.blocks[number]
             if not ready(block):
                 passing = False
                 continue
-            # A block is answered for every dimension before the next one starts.
-            for dimension in range(len(run.answered)):
-                at = free_places(run, taken(dimension), dimension, block, size(dimension))
-                if at:
-                    return Work(run.run_id, dimension, block, at)
+            at = free_places(run, taken, block, size)
+            if at:
+                return Work(run.run_id, block, at)
             if passing:
                 self.first = number + 1
         return None
@@ -49,10 +47,10 @@ class Queue:
         self.first = min(self.first, self._places.get(block, self.first))
 
 
-def free_places(run: RunPlan, taken: bytearray, dimension: int, block: Block, size: int) -> tuple[int, ...]:
+def free_places(run: RunPlan, taken: bytearray, block: Block, size: int) -> tuple[int, ...]:
     """The first `size` places of a block that are neither answered nor granted."""
     start, count = run.blocks[block]
-    end, answered = start + count, run.answered[dimension]
+    end, answered = start + count, run.answered
     found: list[int] = []
     at = taken.find(0, start, end)
     while at >= 0 and len(found) < size:

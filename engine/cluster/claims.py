@@ -62,7 +62,7 @@ class Claims:
         self._plan = plan
         self._paces = paces
         self._owners = tuple(owners)
-        self._taken: dict[tuple[str, int], bytearray] = {}  # run and dimension: 1 per position granted or answered
+        self._taken: dict[str, bytearray] = {}  # by run: 1 per position granted or answered
         self._queues: dict[tuple[str, str], Queue] = {}  # run and owner: its blocks
         self._queued: dict[str, int] = {}  # run: blocks that are in queues
         self._again: dict[str, deque[Piece]] = defaultdict(deque)
@@ -120,7 +120,7 @@ class Claims:
         """A claim of an earlier leadership, or one that was taken back too soon, that a worker still works on."""
         lost = self._lost.pop(name, None)
         work = lost.work if lost is not None else held.work
-        if work is not None and self._plan.knows(work.run_id, work.dimension, work.block):
+        if work is not None and self._plan.knows(work.run_id, work.block):
             self._mark(work, 1)
             ttl = max(5.0, 4 * (self._paces.seconds(worker, work) or 7.5))
             self.out[name] = Granted(name, work, worker, boot, now, ttl, now + ttl + GRACE)
@@ -231,13 +231,7 @@ class Claims:
         # Its own blocks, then those of reachable members, then those of absent ones: the two sides of a cut do not
         # come to the same rows before one of them has finished its share.
         others = sorted((owner for owner in self._owners if owner != worker), key=lambda o: (o not in workers, o))
-
-        def size(dimension: int) -> int:
-            return self.size(run, dimension, worker, card, len(workers))
-
-        def taken(dimension: int) -> bytearray:
-            return self.taken(run, dimension)
-
+        size, taken = self.size(run, worker, card, len(workers)), self.taken(run)
         for owner in [worker, *others]:
             queue = self._queues.get((run.run_id, owner))
             found = queue.take(run, ready, size, taken) if queue is not None else None
@@ -256,7 +250,7 @@ class Claims:
             run = self._plan.runs[claim.work.run_id]
             slow = now - claim.at > max(TAIL_FACTOR * usual, 0.5)
             if slow and not claim.doubled and not claim.arrived and claim.worker != worker and run.working:
-                at = run.unanswered(claim.work.block, claim.work.dimension, claim.work.at)
+                at = run.unanswered(claim.work.block, claim.work.at)
                 if at and worker in able(run) and ready(claim.work.block):
                     claim.doubled = True
                     return msgspec.structs.replace(claim.work, at=at), claim.failures, claim.died_at
@@ -282,8 +276,7 @@ class Claims:
         covered = {
             place
             for other in self.out.values()
-            if other.work.block == claim.work.block
-            and (other.work.run_id, other.work.dimension) == (claim.work.run_id, claim.work.dimension)
+            if (other.work.run_id, other.work.block) == (claim.work.run_id, claim.work.block)
             for place in other.work.at
         }
         at = tuple(place for place in self._open_places(claim.work) if place not in covered)
@@ -292,7 +285,7 @@ class Claims:
         return work
 
     def _open_places(self, work: Work) -> tuple[int, ...]:
-        return self._plan.runs[work.run_id].unanswered(work.block, work.dimension, work.at)
+        return self._plan.runs[work.run_id].unanswered(work.block, work.at)
 
     def _enqueue(self, run: RunPlan) -> None:
         for number in range(self._queued.get(run.run_id, 0), len(run.names)):
@@ -301,23 +294,23 @@ class Claims:
             self._queues.setdefault((run.run_id, owner), Queue()).blocks.append(block)
         self._queued[run.run_id] = len(run.names)
 
-    def taken(self, run: RunPlan, dimension: int) -> bytearray:
+    def taken(self, run: RunPlan) -> bytearray:
         """Per position: whether it is granted, or answered when it was last looked at."""
-        taken = self._taken.setdefault((run.run_id, dimension), bytearray())
-        if len(taken) < len(run.missing):
-            taken.extend(bytes(len(run.missing) - len(taken)))
+        taken = self._taken.setdefault(run.run_id, bytearray())
+        if len(taken) < len(run.answered):
+            taken.extend(bytes(len(run.answered) - len(taken)))
         return taken
 
-    def size(self, run: RunPlan, dimension: int, worker: str, card: Card, workers: int) -> int:
-        """Rows for one claim: 1 to 2 seconds of this worker, and towards the end an equal share for everybody."""
-        size = self._paces.size(worker, run.run_id, dimension)
-        share = -(-run.left // max(1, workers * len(run.answered)))
-        size = min(size, max(FIRST_BATCH, share))
+    def size(self, run: RunPlan, worker: str, card: Card, workers: int) -> int:
+        """Rows for one claim: 1 to 2 seconds of this worker, towards the end an equal share for everybody, and
+        never more than their answers have room for in an entry."""
+        share = -(-run.left // max(1, workers))
+        size = min(self._paces.size(worker, run.run_id), max(FIRST_BATCH, share), run.most_rows)
         return min(size, card.batch) if card.batch else size
 
     def _mark(self, work: Work, value: int) -> None:
         run = self._plan.runs[work.run_id]
-        taken, start = self.taken(run, work.dimension), run.blocks[work.block][0]
+        taken, start = self.taken(run), run.blocks[work.block][0]
         elsewhere = False  # a row of it stands in another block here
         if not run.aliases and work.at and work.at[-1] - work.at[0] + 1 == len(work.at):
             first = start + work.at[0]

@@ -15,7 +15,7 @@ from engine.cluster.entries import Author, Decided, Entry, Id, Line, MemberId, N
 from workspace.facts import EngineStatus, RunSpec
 from workspace.machines import Pairing
 
-PROTOCOL = b"winnow-engine/2"
+PROTOCOL = b"winnow-engine/3"
 MAX_MESSAGE = 8 << 20  # bytes; the socket drops a peer that sends more
 CHUNK_BYTES = 1 << 20  # rows of one AddRows, a single larger row apart
 MAX_CHUNK_ROWS = 20_000

@@ -25,7 +25,7 @@ from engine.cluster.plan import Plan
 from engine.cluster.replication import Replication
 from workspace.facts import RunProgress
 
-PROTOCOLS = (1, 1)
+PROTOCOLS = (2, 2)
 
 
 class Core:

@@ -7,7 +7,7 @@ of the logs is the database: entries are only ever added, in any order between a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -20,6 +20,8 @@ BLOCK_ROWS = 512  # rows of one RowsPlanned
 BLOCK_BYTES = 1 << 20  # of their texts, a single larger row apart
 MAX_TEXT = 1 << 20  # characters of a row's text; beyond any model's context
 MAX_DIMENSIONS = 255
+MAX_FACTS = BLOCK_ROWS * MAX_DIMENSIONS  # in one entry
+ENTRY_BYTES = 512 << 10  # of the probabilities in one Labeled, a single row apart
 
 Number = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -33,7 +35,8 @@ Vector = Annotated[
 ]  # version vector: how many facts of each author, all from the first on, are held
 Offsets = Annotated[tuple[Annotated[int, Meta(ge=0, lt=BLOCK_ROWS)], ...], Meta(max_length=BLOCK_ROWS)]
 Rows = Annotated[tuple[tuple[Id, Text, Line], ...], Meta(min_length=1, max_length=BLOCK_ROWS)]
-DimensionNumber = Annotated[int, Meta(ge=0, lt=MAX_DIMENSIONS)]
+Labels = Annotated[tuple[Line, ...], Meta(min_length=1, max_length=1000)]
+Asked = tuple[Id, Line, Labels]  # a dimension: its name, its kind, its labels in the order of the probabilities
 
 
 class Body(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -63,11 +66,13 @@ class StateSet(Body, frozen=True, tag="state"):
     clock: Number  # Lamport clock: more than any its author had seen
 
 
+RowAnswers = Annotated[tuple[Answer, ...], Meta(min_length=1, max_length=MAX_DIMENSIONS)]
+
+
 class About(msgspec.Struct, frozen=True, array_like=True):
     """What the answers of one batch have in common; with it an entry can be read without any other."""
 
-    dimension: Id  # name
-    labels: Annotated[tuple[Line, ...], Meta(min_length=1, max_length=1000)]
+    dimensions: Annotated[tuple[Asked, ...], Meta(min_length=1, max_length=MAX_DIMENSIONS)]
     labeler: Line  # name of the model
     model_digest: Id
     prompt_id: Id
@@ -79,20 +84,20 @@ class About(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Labeled(Body, frozen=True, tag="label"):
-    """Answers of a model to one dimension for rows of one block; one fact each, in the order of `at`.
+    """Answers of a model to rows of one block: for each row, in the order of `at`, one to each of the dimensions.
 
-    `at` are their places in the block, `rows` their ids; `failed` the places that are errors. Answers to rows
-    that were answered before are evidence of repeatability and never counted.
+    Each answer is a fact; those of the first row come first. `at` are the places of the rows in the block, `rows`
+    their ids; `failed` the places of rows with an error. Answers to rows that were answered before are evidence
+    of repeatability and never counted.
     """
 
     run_id: Id
-    dimension: DimensionNumber
     block: Block
     at: Offsets
     failed: Offsets
     seconds: Annotated[float, Meta(ge=0, le=1e9)]  # of work for the whole batch
     rows: Annotated[tuple[Id, ...], Meta(min_length=1, max_length=BLOCK_ROWS)]
-    answers: Annotated[tuple[Answer, ...], Meta(min_length=1, max_length=BLOCK_ROWS)]
+    answers: Annotated[tuple[RowAnswers, ...], Meta(min_length=1, max_length=BLOCK_ROWS)]
     about: About
 
 
@@ -154,7 +159,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True):
 
     author: Author
     seq: Number  # of its first fact
-    count: Annotated[int, Meta(ge=1, le=BLOCK_ROWS)]
+    count: Annotated[int, Meta(ge=1, le=MAX_FACTS)]
     body: bytes
 
     @property
@@ -195,7 +200,6 @@ class Outline(Body, frozen=True, tag="label"):
     """A Labeled without what it says of each row: enough to know which rows are answered."""
 
     run_id: str
-    dimension: int
     block: Block
     at: tuple[int, ...]
     failed: tuple[int, ...]
@@ -217,20 +221,31 @@ def outline(body: bytes) -> AnyOutline:
 
 def well_formed(count: int, body: AnyBody) -> bool:
     """Whether the parts of a body fit each other and the number of facts claimed for it."""
-    if isinstance(body, Labeled):
-        places = set(body.at)
-        return (
-            count == len(body.at) == len(body.rows) == len(body.answers)
-            and body.at == tuple(sorted(places))  # ascending, none twice
-            and places.issuperset(body.failed)
-            and {len(answer.logprobs) for answer in body.answers} <= {0, len(body.about.labels)}
+    if not isinstance(body, Labeled):
+        return count == 1
+    widths = [len(labels) for _, _, labels in body.about.dimensions]
+    return (
+        len(body.at) == len(body.rows) == len(body.answers)
+        and count == count_of(body)
+        and body.at == tuple(sorted(set(body.at)))  # ascending, none twice
+        and body.failed == failed_places(body.at, body.answers)
+        and all(len(answers) == len(widths) for answers in body.answers)
+        and all(
+            len(answer.logprobs) in (0, width)
+            for answers in body.answers
+            for answer, width in zip(answers, widths, strict=True)
         )
-    return count == 1
+    )
+
+
+def failed_places(at: Sequence[int], answers: Sequence[Sequence[Answer]]) -> tuple[int, ...]:
+    """Those of the places whose row has an error."""
+    return tuple(place for place, row in zip(at, answers, strict=True) if any(answer.error for answer in row))
 
 
 def count_of(body: AnyBody) -> int:
     """Facts in a body."""
-    return len(body.at) if isinstance(body, Labeled) else 1
+    return len(body.at) * len(body.about.dimensions) if isinstance(body, Labeled) else 1
 
 
 def member_of(author: str) -> str:

@@ -17,6 +17,9 @@ import msgspec
 
 from engine.cluster.entries import BLOCK_ROWS, Labeled, Outline
 from engine.labeler import Answer
+from workspace.kinds import APPLIES
+
+_NOBODY = bytes(2 * BLOCK_ROWS)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -25,16 +28,15 @@ V = TypeVar("V")
 # Beta(19, 1) distribution, so twenty comparisons weigh as much as this belief.
 PRIOR_SAME, PRIOR_DIFFER = 19.0, 1.0
 SPEED_SHARE = 0.1  # of fitness; the slowest machine is right as often as the fastest
-SPEED_ROWS = 16  # answers before a machine's speed is spoken of
-RECENT = 4096  # comparisons, and answers for speed, that count; then older ones count half
+SPEED_ROWS = 16  # rows before a machine's speed is spoken of
+RECENT = 4096  # comparisons, and rows for speed, that count; then older ones count half
 
-MAX_BLOCKS = 2048  # whose answers are remembered, 2 KiB each
-MAX_QUESTIONS = 512  # dimensions of runs of which speeds are kept
+MAX_BLOCKS = 1024  # whose answers are remembered, 2 KiB for each dimension that is compared
+MAX_COMPARED = 8  # dimensions of a row; the first ones
+MAX_RUNS = 512  # of which speeds are kept
 MAX_RECORDS = 4096  # machines times models
 
-_answers = msgspec.msgpack.Decoder(tuple[Answer, ...])
-
-Question = tuple[str, int]  # run and dimension: the same work for every machine
+_answers = msgspec.msgpack.Decoder(tuple[tuple[Answer, ...], ...])
 
 
 class Fitness(msgspec.Struct, frozen=True):
@@ -62,18 +64,18 @@ class FitnessBook:
 
     def __init__(self) -> None:
         self._names: list[str] = []  # of machines, which are known by their place here from 1 on
-        self._blocks: OrderedDict[tuple[Question, str, int], _Given] = OrderedDict()
-        self._speeds: OrderedDict[tuple[str, Question], dict[str, _Work]] = OrderedDict()  # model and question
+        self._blocks: OrderedDict[tuple[str, str, int], _Given] = OrderedDict()
+        self._speeds: OrderedDict[tuple[str, str], dict[str, _Work]] = OrderedDict()  # model and run
         self._records: OrderedDict[tuple[str, str], _Record] = OrderedDict()  # machine and model
 
     def hear(self, member: str, body: Labeled | Outline) -> None:
         """A machine's answers became known, now or in an earlier life of this process."""
-        question, model = (body.run_id, body.dimension), body.about.model_digest
+        model = body.about.model_digest
         self._record(member, model)
-        works = _recall(self._speeds, (model, question), dict, MAX_QUESTIONS)
+        works = _recall(self._speeds, (model, body.run_id), dict, MAX_RUNS)
         works.setdefault(member, _Work()).add(len(body.at), body.seconds)
         answers = body.answers if isinstance(body, Labeled) else _answers.decode(body.answers)
-        self._compare(member, model, question, body, answers)
+        self._compare(member, model, body, answers)
 
     def of(self, member: str, model: str | None = None) -> Fitness:
         """How fit a machine is with a model; None: with all it has used."""
@@ -92,57 +94,75 @@ class FitnessBook:
         )
 
     def _speed(self, member: str, model: str | None) -> float | None:
-        """Mean over the questions it was asked, by answers, of its rate relative to the fastest there."""
-        total = answers = 0.0
+        """Mean over the runs it worked on, by rows, of its rate relative to the fastest there."""
+        total = rows = 0.0
         for (which, _), works in self._speeds.items():
             mine = works.get(member)
-            if model not in (None, which) or mine is None or mine.answers < SPEED_ROWS:
+            if model not in (None, which) or mine is None or mine.rows < SPEED_ROWS:
                 continue
-            fastest = max(work.rate for work in works.values() if work.answers >= SPEED_ROWS)
-            total += mine.answers * mine.rate / fastest
-            answers += mine.answers
-        return total / answers if answers else None
+            fastest = max(work.rate for work in works.values() if work.rows >= SPEED_ROWS)
+            total += mine.rows * mine.rate / fastest
+            rows += mine.rows
+        return total / rows if rows else None
 
     def _compare(
-        self, member: str, model: str, question: Question, body: Labeled | Outline, answers: Sequence[Answer]
+        self, member: str, model: str, body: Labeled | Outline, answers: Sequence[Sequence[Answer]]
     ) -> None:
         if member not in self._names:
             self._names.append(member)
-        number = self._names.index(member) + 1
-        given = _recall(self._blocks, (question, *body.block), _Given, MAX_BLOCKS)
-        by, labels, failed = given.by, given.labels, set(body.failed)
-        first_place, end = body.at[0], body.at[-1] + 1
-        if not failed and end - first_place == len(body.at) and not any(by[first_place:end]):  # nearly always
-            best = [answer.logprobs.index(max(answer.logprobs)) for answer in answers if answer.logprobs]
-            if len(best) == len(answers):
-                by[first_place:end] = array("H", [number]) * len(best)
-                labels[first_place:end] = array("H", best)
-                return
-        found: dict[int, list[bool]] = {}  # by the machine that was first: same or not
-        for place, answer in zip(body.at, answers, strict=True):
-            chances = answer.logprobs
-            if not chances or place in failed:
-                continue
-            label = chances.index(max(chances))
-            first = by[place]
-            if not first:
-                by[place], labels[place] = number, label
-            elif first != number:
-                found.setdefault(first, []).append(labels[place] == label)
-        for first, same in found.items():
-            for who in (member, self._names[first - 1]):
-                self._record(who, model).add(sum(same), len(same))
+        who = self._names.index(member) + 1
+        given = _recall(self._blocks, (body.run_id, *body.block), _Given, MAX_BLOCKS)
+        asked = body.about.dimensions[:MAX_COMPARED]
+        for number, (_, kind, _) in enumerate(asked):
+            one_by_one = [row[number].logprobs for row in answers]
+            same = given.compare(number, who, body.at, [_choice(kind, chances) for chances in one_by_one])
+            for first, compared in same.items():
+                for name in (member, self._names[first - 1]):
+                    self._record(name, model).add(sum(compared), len(compared))
 
     def _record(self, member: str, model: str) -> _Record:
         return _recall(self._records, (member, model), _Record, MAX_RECORDS)
+
+
+NOTHING = 0xFFFF  # no choice: an error, or a row left out
+
+
+def _choice(kind: str, chances: Sequence[float]) -> int:
+    """The likeliest label by its place, for several that apply a number made of them; NOTHING without any."""
+    if not chances:
+        return NOTHING
+    if kind == "multi":
+        return hash(tuple(chance >= APPLIES for chance in chances)) % NOTHING
+    return chances.index(max(chances)) % NOTHING
 
 
 class _Given:
     """First answers of a block of rows."""
 
     def __init__(self) -> None:
-        self.by = array("H", bytes(2 * BLOCK_ROWS))  # machine, 0 for nobody yet
-        self.labels = array("H", bytes(2 * BLOCK_ROWS))
+        self._dimensions: dict[int, tuple[array[int], array[int]]] = {}  # who gave it, 0 for nobody yet; and it
+
+    def compare(self, dimension: int, who: int, at: Sequence[int], choices: list[int]) -> dict[int, list[bool]]:
+        """Keep choices of rows that had none; of the others, by the machine that was first, whether they are the
+        same."""
+        if dimension not in self._dimensions:
+            self._dimensions[dimension] = array("H", _NOBODY), array("H", _NOBODY)
+        by, labels = self._dimensions[dimension]
+        start, end = at[0], at[-1] + 1
+        if end - start == len(at) and NOTHING not in choices and not any(by[start:end]):  # nearly always
+            by[start:end] = array("H", [who]) * len(at)
+            labels[start:end] = array("H", choices)
+            return {}
+        found: dict[int, list[bool]] = {}
+        for place, label in zip(at, choices, strict=True):
+            if label == NOTHING:
+                continue
+            first = by[place]
+            if not first:
+                by[place], labels[place] = who, label
+            elif first != who:
+                found.setdefault(first, []).append(labels[place] == label)
+        return found
 
 
 class _Record:
@@ -160,21 +180,21 @@ class _Record:
 
 
 class _Work:
-    """Answers of a machine to one question, and the time they took."""
+    """Rows of one run that a machine answered, and the time it took."""
 
     def __init__(self) -> None:
-        self.answers = 0.0
+        self.rows = 0.0
         self.seconds = 0.0
 
-    def add(self, answers: int, seconds: float) -> None:
-        if self.answers >= RECENT:
-            self.answers, self.seconds = self.answers / 2, self.seconds / 2
-        self.answers += answers
+    def add(self, rows: int, seconds: float) -> None:
+        if self.rows >= RECENT:
+            self.rows, self.seconds = self.rows / 2, self.seconds / 2
+        self.rows += rows
         self.seconds += seconds if 1e-6 < seconds < 1e9 else 1e-6  # whatever a machine says, a number
 
     @property
     def rate(self) -> float:
-        return self.answers / self.seconds if self.seconds else 0.0
+        return self.rows / self.seconds if self.seconds else 0.0
 
 
 def _recall(memory: OrderedDict[K, V], key: K, make: type[V], most: int) -> V:

@@ -101,7 +101,7 @@ class Leading:
     def answered(self, member: str, body: Labeled | Outline, now: float) -> None:
         """Answers are on disk and in the plan."""
         if body.seconds > 0:
-            self._paces.measure(member, body.run_id, body.dimension, len(body.at), body.seconds)
+            self._paces.measure(member, body.run_id, len(body.at), body.seconds)
         if self.claims is not None:
             self.claims.settled(body.about.claim, body.run_id, now)
 

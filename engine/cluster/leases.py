@@ -56,7 +56,7 @@ class Leases:
         claim = Claim(grant.epoch, grant.claim, work, grant.failures)
         if claim.name in self._leases or claim.name in self._refused:
             return []
-        if not self._plan.knows(work.run_id, work.dimension, work.block):
+        if not self._plan.knows(work.run_id, work.block):
             return self._refuse(claim, "unknown")
         if not willing(work.run_id) or self.free < 0:
             return self._refuse(claim, "stopped")
@@ -125,13 +125,12 @@ class Leases:
         return [_release(claim, reason)]
 
     def _places(self, work: Work) -> set[int]:
-        """Places of this block that are held for this dimension."""
-        same = (work.run_id, work.dimension, work.block)
+        """Places of this block that are held."""
         held = [lease.claim.work for lease in self._leases.values()]
-        return {place for w in held if (w.run_id, w.dimension, w.block) == same for place in w.at}
+        return {place for w in held if (w.run_id, w.block) == (work.run_id, work.block) for place in w.at}
 
     def _unanswered(self, work: Work) -> tuple[int, ...]:
-        return self._plan.runs[work.run_id].unanswered(work.block, work.dimension, work.at)
+        return self._plan.runs[work.run_id].unanswered(work.block, work.at)
 
     def _idle(self, lease: Lease, now: float) -> float:
         return max(0.0, now - max(lease.since, self._progressed))

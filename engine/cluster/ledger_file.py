@@ -9,7 +9,7 @@ from pathlib import Path
 
 from workspace.errors import EngineError
 
-LAYOUT = 2
+LAYOUT = 3
 
 # Entries lie in the order they came, so that adding writes at the end and nothing is named before it is there.
 # Derived from them in the same transaction: the places of planned rows, and for each block the places of its rows

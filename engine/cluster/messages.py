@@ -13,9 +13,9 @@ from msgspec import Meta
 
 from engine.cluster.entries import (
     BLOCK_ROWS,
+    MAX_FACTS,
     Author,
     Block,
-    DimensionNumber,
     Id,
     Line,
     Number,
@@ -23,7 +23,7 @@ from engine.cluster.entries import (
     Vector,
 )
 
-PROTOCOL = b"winnow-cluster/1"
+PROTOCOL = b"winnow-cluster/2"
 MAX_MESSAGE = 8 << 20  # bytes; the socket drops a peer that sends more
 FACTS_BYTES = 1 << 20  # bodies of one Facts, a single larger entry apart
 PIECE_BYTES = 1 << 20  # of a model's file in one ModelPart
@@ -43,10 +43,9 @@ class Epoch(msgspec.Struct, frozen=True, array_like=True, order=True):
 
 
 class Work(msgspec.Struct, frozen=True, array_like=True):
-    """Rows to be asked one dimension: places of one block of a run."""
+    """Rows to be answered: places of one block of a run."""
 
     run_id: Id
-    dimension: DimensionNumber
     block: Block
     at: Offsets
 
@@ -163,7 +162,7 @@ class Facts(Message, frozen=True):
 
     author: Author
     first: Number
-    entries: Annotated[tuple[tuple[Annotated[int, Meta(ge=1, le=BLOCK_ROWS)], bytes], ...], Meta(max_length=4096)]
+    entries: Annotated[tuple[tuple[Annotated[int, Meta(ge=1, le=MAX_FACTS)], bytes], ...], Meta(max_length=4096)]
     more: bool = False
 
 

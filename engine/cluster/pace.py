@@ -12,24 +12,24 @@ LONGEST_SECONDS = 20.0  # only a model so slow that FIRST_BATCH rows take longer
 
 
 class Paces:
-    """Batch sizes by machine, run and dimension."""
+    """Batch sizes by machine and run."""
 
     def __init__(self) -> None:
-        self._size: dict[tuple[str, str, int], int] = {}
-        self._seconds: dict[tuple[str, str, int], float] = {}  # per row, of the last batch
+        self._size: dict[tuple[str, str], int] = {}
+        self._seconds: dict[tuple[str, str], float] = {}  # per row, of the last batch
 
-    def size(self, member: str, run_id: str, dimension: int) -> int:
+    def size(self, member: str, run_id: str) -> int:
         """Rows of the next batch."""
-        return self._size.get((member, run_id, dimension), FIRST_BATCH)
+        return self._size.get((member, run_id), FIRST_BATCH)
 
     def seconds(self, member: str, work: Work) -> float | None:
         """Seconds this work should take there; None while unknown."""
-        per_row = self._seconds.get((member, work.run_id, work.dimension))
+        per_row = self._seconds.get((member, work.run_id))
         return None if per_row is None else per_row * len(work.at)
 
-    def measure(self, member: str, run_id: str, dimension: int, rows: int, seconds: float) -> None:
+    def measure(self, member: str, run_id: str, rows: int, seconds: float) -> None:
         """A batch of `rows` took `seconds`."""
-        key = (member, run_id, dimension)
+        key = (member, run_id)
         seconds = max(seconds, 1e-6)
         size, fitting = self._size.get(key, FIRST_BATCH), BATCH_SECONDS * rows / seconds
         # Few rows together are slow per row: a machine busy for a moment must not lead to batches of one.

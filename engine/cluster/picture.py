@@ -41,9 +41,9 @@ def copies(core: Core) -> dict[str, int]:
 
 
 def rows_per_s(core: Core, now: float) -> float:
-    """Rows this machine answers per second, a row being all dimensions of its run."""
-    rates = ((run, run.rates.get(core.me)) for run in core.plan.runs.values())
-    return round(sum(rate.per_second(now) / max(1, len(run.answered)) for run, rate in rates if rate), 3)
+    """Rows this machine answers per second."""
+    rates = (run.rates.get(core.me) for run in core.plan.runs.values())
+    return round(sum(rate.per_second(now) for rate in rates if rate), 3)
 
 
 def why_nobody(core: Core, run: RunPlan, now: float) -> str:

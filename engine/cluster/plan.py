@@ -11,7 +11,16 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from engine.cluster.entries import BlockFound, Labeled, Outline, RunOpened, StateSet
+from engine.cluster.entries import (
+    BLOCK_ROWS,
+    ENTRY_BYTES,
+    Asked,
+    BlockFound,
+    Labeled,
+    Outline,
+    RunOpened,
+    StateSet,
+)
 from engine.cluster.fitness import FitnessBook
 from engine.cluster.membership import Order
 from workspace.facts import RunProgress, RunSpec, RunState
@@ -21,43 +30,42 @@ STALE_AFTER = (
     20.0  # seconds without answers, beyond those of three claims, after which its rate is no longer added
 )
 LABEL, ERROR = 1, 2
-ONE_LESS = bytes([0, *range(255)])
 
 Block = tuple[str, int]
 Waiting = BlockFound | tuple[str, float | None, Labeled | Outline]
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """What one entry of answers changed: places answered for the first time, and those answered before."""
+    """What one entry of answers changed: rows answered for the first time, and those answered before."""
 
     first: int
     again: int
 
 
 class Rate:
-    """Answers per second of one machine's work on one run."""
+    """Rows per second of one machine's work on one run."""
 
     def __init__(self) -> None:
-        self.recent: deque[tuple[float, int]] = deque()  # (seconds, answers)
+        self.recent: deque[tuple[float, int]] = deque()  # (seconds, rows)
         self.seconds = 0.0
-        self.answers = 0
+        self.rows = 0
         self.at = 0.0  # when the last ones came
 
-    def add(self, answers: int, seconds: float, now: float) -> None:
-        self.recent.append((seconds, answers))
+    def add(self, rows: int, seconds: float, now: float) -> None:
+        self.recent.append((seconds, rows))
         self.seconds += seconds
-        self.answers += answers
+        self.rows += rows
         self.at = now
         while len(self.recent) > 1 and self.seconds - self.recent[0][0] >= RATE_WINDOW:
             old, fewer = self.recent.popleft()
             self.seconds -= old
-            self.answers -= fewer
+            self.rows -= fewer
 
     def per_second(self, now: float) -> float:
         last = self.recent[-1][0] if self.recent else 0.0
         if self.seconds <= 0 or now - self.at > STALE_AFTER + 3 * last:
             return 0.0
-        return self.answers / self.seconds
+        return self.rows / self.seconds
 
 
 class RunPlan:
@@ -73,12 +81,11 @@ class RunPlan:
         self.blocks: dict[Block, tuple[int, int]] = {}  # first position, rows
         self.names: list[Block] = []  # in the order of positions
         self.aliases: dict[int, int] = {}  # position of a row planned twice: the position that stands for it
-        self.answered: list[bytearray] = []  # per dimension and position: 0, LABEL or ERROR
-        self.missing = bytearray()  # per position: dimensions without an answer
-        self.errors = bytearray()  # per position: dimensions that are errors
-        self.left = 0  # answers missing
-        self.done = 0  # rows with every dimension answered
-        self.failed = 0  # of them, rows with an error
+        self.answered = bytearray()  # per position: 0, LABEL or ERROR
+        self.left = 0  # rows without answers
+        self.failed = 0  # rows with an error in every answer so far
+        self.most_rows = BLOCK_ROWS  # of one claim, so that its answers fit an entry
+        self._asked: tuple[Asked, ...] = ()
         self.rates: dict[str, Rate] = defaultdict(Rate)  # by machine
         self._order: Order = (-1, "", -1)
         self._early: dict[Block, list[Waiting]] = {}  # waiting for this block
@@ -86,7 +93,12 @@ class RunPlan:
     @property
     def rows(self) -> int:
         """Distinct rows planned."""
-        return len(self.missing) - len(self.aliases)
+        return len(self.answered) - len(self.aliases)
+
+    @property
+    def done(self) -> int:
+        """Rows that are answered, if only with an error."""
+        return self.rows - self.left
 
     @property
     def early(self) -> int:
@@ -95,7 +107,7 @@ class RunPlan:
 
     @property
     def complete(self) -> bool:
-        """Every row is answered for every dimension."""
+        """Every row is answered."""
         return self.spec is not None and self.left == 0
 
     @property
@@ -121,7 +133,8 @@ class RunPlan:
         self.task = self.task or body.task
         if self.spec is None:
             self.spec = body.spec
-            self.answered = [bytearray() for _ in body.spec.dimensions]
+            self.most_rows = most_rows(body.spec)
+            self._asked = tuple((one.name, one.kind, one.labels) for one in body.spec.dimensions)
             for waiting in self._early.pop(("", 0), []):
                 self._again(waiting)
 
@@ -136,20 +149,15 @@ class RunPlan:
             if other != found.block and other not in self.blocks:
                 self._wait(other, found)
                 return
-        start, twice = len(self.missing), found.elsewhere
+        start, twice = len(self.answered), found.elsewhere
         self.blocks[found.block] = (start, found.count)
         self.names.append(found.block)
-        for answered in self.answered:
-            answered.extend(bytes(found.count))
-        self.missing.extend(bytes([len(self.answered)]) * found.count)
-        self.errors.extend(bytes(found.count))
+        self.answered.extend(bytes(found.count))
         for place, (other, there) in twice.items():
             position = self.blocks[other][0] + there
             self.aliases[start + place] = self.aliases.get(position, position)
-            self.missing[start + place] = 0
-            for answered in self.answered:
-                answered[start + place] = LABEL  # nothing to do for it under this position
-        self.left += (found.count - len(twice)) * len(self.answered)
+            self.answered[start + place] = LABEL  # nothing to do for it under this position
+        self.left += found.count - len(twice)
         for waiting in self._early.pop(found.block, []):
             self._again(waiting)
 
@@ -160,28 +168,30 @@ class RunPlan:
             self._wait(("", 0) if self.spec is None else body.block, (member, now, body))
             return Answered(0, 0)
         start, count = place
-        if body.dimension >= len(self.answered):
-            return Answered(0, 0)
+        if body.about.dimensions != self._asked:
+            return Answered(0, 0)  # answers to something else
         if now is not None:
             self.rates[member].add(len(body.at), max(body.seconds, 1e-6), now)
-        if not body.failed and self._fresh(start, count, body.dimension, body.at):
-            self._mark_all(body.dimension, start + body.at[0], len(body.at))
+        if not body.failed and self._fresh(start, count, body.at):
+            first_place, rows = start + body.at[0], len(body.at)
+            self.answered[first_place : first_place + rows] = bytes([LABEL]) * rows
+            self.left -= rows
             return Answered(len(body.at), 0)
         first = again = 0
         failed = set(body.failed)
         for at in body.at:
             if at < count:
-                if self._mark(body.dimension, start + at, ERROR if at in failed else LABEL):
+                if self._mark(start + at, ERROR if at in failed else LABEL):
                     first += 1
                 else:
                     again += 1
         return Answered(first, again)
 
-    def unanswered(self, block: Block, dimension: int, at: Sequence[int]) -> tuple[int, ...]:
+    def unanswered(self, block: Block, at: Sequence[int]) -> tuple[int, ...]:
         """Those of the places that have no answer yet."""
         start, count = self.blocks[block]
-        answered = self.answered[dimension]
-        if self._fresh(start, count, dimension, at):
+        answered = self.answered
+        if self._fresh(start, count, at):
             return tuple(at)
         return tuple(
             place for place in at if place < count and not answered[self.aliases.get(start + place, start + place)]
@@ -189,9 +199,9 @@ class RunPlan:
 
     def progress(self, now: float) -> RunProgress:
         """Where it stands."""
-        rate = sum(rate.per_second(now) for rate in self.rates.values()) / max(1, len(self.answered))
+        rate = sum(rate.per_second(now) for rate in self.rates.values())
         state = self.shown_state
-        left = self.left / len(self.answered) / rate if rate > 0 and state == "running" else None
+        left = self.left / rate if rate > 0 and state == "running" else None
         return RunProgress(
             self.run_id,
             state,
@@ -203,45 +213,22 @@ class RunPlan:
             (self.remark if state == "running" else "") or ("" if state == "done" else self.note),
         )
 
-    def _fresh(self, start: int, count: int, dimension: int, at: Sequence[int]) -> bool:
+    def _fresh(self, start: int, count: int, at: Sequence[int]) -> bool:
         """Whether these places follow on each other and none is answered: nearly always, and told at once."""
         if self.aliases or not at or at[-1] >= count or at[-1] - at[0] + 1 != len(at):
             return False
-        return self.answered[dimension].count(0, start + at[0], start + at[-1] + 1) == len(at)
+        return self.answered.count(0, start + at[0], start + at[-1] + 1) == len(at)
 
-    def _mark_all(self, dimension: int, first: int, rows: int) -> None:
-        """As `_mark` with LABEL for rows that follow on each other and have no answer."""
-        these = slice(first, first + rows)
-        self.answered[dimension][these] = bytes([LABEL]) * rows
-        missing = self.missing[these].translate(ONE_LESS)
-        self.missing[these] = missing
-        self.left -= rows
-        self.done += missing.count(0)
-        if any(self.errors[these]):
-            self.failed += sum(
-                not left and errors > 0 for left, errors in zip(missing, self.errors[these], strict=True)
-            )
-
-    def _mark(self, dimension: int, position: int, value: int) -> bool:
+    def _mark(self, position: int, value: int) -> bool:
+        """Whether this is the first answer to the row."""
         position = self.aliases.get(position, position)
-        answered, before = self.answered[dimension], self.answered[dimension][position]
-        if before == LABEL or (before == ERROR and value == ERROR):
+        before = self.answered[position]
+        if before in (LABEL, value):
             return False
-        complete = not self.missing[position]
-        if before == ERROR:  # a label comes before an error
-            self.errors[position] -= 1
-            if complete and not self.errors[position]:
-                self.failed -= 1
-            answered[position] = LABEL
-            return False
-        answered[position] = value
-        self.errors[position] += value == ERROR
-        self.missing[position] -= 1
-        self.left -= 1
-        if not self.missing[position]:
-            self.done += 1
-            self.failed += self.errors[position] > 0
-        return True
+        self.answered[position] = value
+        self.failed += 1 if value == ERROR else -(before == ERROR)  # a label comes before an error
+        self.left -= not before
+        return not before
 
     def _wait(self, block: Block, waiting: Waiting) -> None:
         self._early.setdefault(block, []).append(waiting)
@@ -251,6 +238,19 @@ class RunPlan:
             self.add_block(waiting)
         else:
             self.answer(*waiting)
+
+
+def row_bytes(spec: RunSpec) -> int:
+    """Bytes that the probabilities of one row's answers take in an entry: nine for each in MessagePack."""
+    return sum(
+        9 * len(one.labels) * (1 + (len(one.phrasings) if len(one.phrasings) > 1 else 0))
+        for one in spec.dimensions
+    )
+
+
+def most_rows(spec: RunSpec) -> int:
+    """Rows of one claim, so that an entry of its answers stays well below the limits of a message."""
+    return max(1, min(BLOCK_ROWS, ENTRY_BYTES // max(1, row_bytes(spec))))
 
 
 class Plan:
@@ -275,7 +275,7 @@ class Plan:
         """Runs that should go on and have something to do."""
         return (run for run in self.runs.values() if run.working)
 
-    def knows(self, run_id: str, dimension: int, block: Block) -> bool:
-        """Whether rows of this block can be asked this dimension here."""
+    def knows(self, run_id: str, block: Block) -> bool:
+        """Whether rows of this block can be worked on here."""
         run = self.runs.get(run_id)
-        return run is not None and dimension < len(run.answered) and block in run.blocks
+        return run is not None and block in run.blocks

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import product
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from engine.cluster.entries import Author, Decided, Entry, Id, Labeled, Number, Text, decode
-from engine.cluster.facts import expand
+from engine.cluster.facts import MOST_PHRASINGS, expand
 from engine.cluster.ledger_view import LedgerView
 
 MAX_LINE = 16 << 20  # bytes; the longest text, escaped, and the rest
@@ -28,6 +29,7 @@ JUDGEMENTS = ("approve", "modify", "reject")
 Action = Literal["approve", "reject", "modify", "skip", "undo"]
 Word = Annotated[str, Meta(max_length=MAX_WORD)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Logprobs = Annotated[tuple[float | None, ...], Meta(max_length=1000)]
 Moment = Annotated[float, Meta(ge=-MOMENTS, le=MOMENTS)]  # seconds since 1970-01-01 UTC
 
 
@@ -47,9 +49,10 @@ class Human(msgspec.Struct, frozen=True):
 class Line(msgspec.Struct, frozen=True):
     """One fact. (`author`, `seq`) names it; `idx` is the place of the row in its run, as its planner planned it.
 
-    `label` is the likeliest by the raw `logprobs`, null for an error, a rejected label, a skip or an undo;
-    `label_id` its place among `labels`. In logprobs null stands for minus infinity. What only the model's answers
-    to a row know (idx, labels, the model itself) is empty in a person's decision on it.
+    `label` follows from the raw `logprobs` as the kind of its dimension says; it is null for an error, a row left
+    out ("drop"), a rejected label, a skip or an undo. `label_id` is its place among `labels`, null for several
+    labels in one. In logprobs, and in those of each phrasing, null stands for minus infinity. What
+    only the model's answers to a row know (idx, labels, the model itself) is empty in a person's decision on it.
     """
 
     id: Id
@@ -69,7 +72,7 @@ class Line(msgspec.Struct, frozen=True):
     seq: Number
     slot: Number
     labels: Annotated[tuple[Word, ...], Meta(max_length=1000)]
-    logprobs: Annotated[tuple[float | None, ...], Meta(max_length=1000)]
+    logprobs: Logprobs
     model: Word
     model_digest: Word
     prompt_id: Word
@@ -81,6 +84,10 @@ class Line(msgspec.Struct, frozen=True):
     warnings: Annotated[tuple[Word, ...], Meta(max_length=MAX_WARNINGS)]
     error: Annotated[str, Meta(max_length=MAX_ERROR)]
     human: Human | None = None
+    dimension_kind: Word = ""
+    phrasings: Annotated[tuple[Logprobs, ...], Meta(max_length=MOST_PHRASINGS)] = ()
+    reply: Annotated[str, Meta(max_length=MAX_ERROR)] = ""
+    explanation: Annotated[str, Meta(max_length=MAX_ERROR)] = ""
 
 
 class NotReadable(Exception):
@@ -102,8 +109,8 @@ def decode_line(raw: bytes) -> Line:
         raise ValueError("a person's decision says who decided what, and nothing else does")
     if line.kind == "label" and line.label is None:
         raise ValueError("a label is missing")
-    if line.kind == "error" and line.label is not None:
-        raise ValueError("an error has no label")
+    if line.kind in ("error", "drop") and line.label is not None:
+        raise ValueError("neither an error nor a row left out has a label")
     return line
 
 
@@ -130,7 +137,8 @@ def _answers(view: LedgerView, entry: Entry, body: Labeled) -> list[Line]:
         raise NotReadable("the rows of what follows have not arrived here yet") from error
     except ValueError:
         return []  # its parts do not fit together: nobody counts it
-    start = view.start(body.block)
+    start, asked = view.start(body.block), body.about.dimensions
+    places = [(place, text, domain) for place, (_, text, domain) in zip(body.at, rows, strict=True)]
     return [
         Line(
             id=fact.row_id,
@@ -138,7 +146,7 @@ def _answers(view: LedgerView, entry: Entry, body: Labeled) -> list[Line]:
             text=text,
             domain=domain,
             label=fact.label if fact.kind == "label" else None,
-            label_id=fact.logprobs.index(max(fact.logprobs)) if fact.kind == "label" else None,
+            label_id=labels.index(fact.label) if fact.kind == "label" and fact.label in labels else None,
             confidence=fact.confidence if fact.kind == "label" else None,
             worker=fact.node,
             ts=_within(fact.made_at, -MOMENTS, MOMENTS),
@@ -149,8 +157,8 @@ def _answers(view: LedgerView, entry: Entry, body: Labeled) -> list[Line]:
             author=fact.author,
             seq=fact.seq,
             slot=fact.slot,
-            labels=body.about.labels,
-            logprobs=tuple(None if chance == -math.inf else chance for chance in fact.logprobs),
+            labels=labels,
+            logprobs=_told(fact.logprobs),
             model=fact.labeler,
             model_digest=fact.model_digest,
             prompt_id=fact.prompt_id,
@@ -161,9 +169,17 @@ def _answers(view: LedgerView, entry: Entry, body: Labeled) -> list[Line]:
             completion_tokens=max(fact.completion_tokens, 0),
             warnings=tuple(warning[:MAX_WORD] for warning in fact.warnings[:MAX_WARNINGS]),
             error=fact.error[:MAX_ERROR],
+            dimension_kind=kind,
+            phrasings=tuple(map(_told, fact.phrasings)),
+            reply=fact.reply,
+            explanation=fact.explanation,
         )
-        for fact, place, (_, text, domain) in zip(facts, body.at, rows, strict=True)
+        for fact, ((place, text, domain), (_, kind, labels)) in zip(facts, product(places, asked), strict=True)
     ]
+
+
+def _told(logprobs: tuple[float, ...]) -> tuple[float | None, ...]:
+    return tuple(None if chance == -math.inf else chance for chance in logprobs)
 
 
 def _decision(view: LedgerView, entry: Entry, body: Decided) -> list[Line]:

@@ -3,7 +3,8 @@
 Columns: id, idx, text, domain, run_id, task, dimension; then what counts: `label`, `label_id`, `confidence`, and
 `decided_by`, which is "model" or the reviewer's name; said by `worker` at `ts` in fact (`author`, `seq`). A label
 that a person rejected is empty. The columns from model_label on tell of the models: the answer that counts among
-theirs, how many `labels` they gave and how many of those agree with it. In logprobs null is minus infinity.
+theirs, how many `labels` they gave and how many of those agree with it. In logprobs
+null is minus infinity. `dropped`: a rule left the row out.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ _TYPES: dict[str, pa.DataType] = {
     "run_id": pa.string(),
     "task": pa.string(),
     "dimension": pa.string(),
+    "dimension_kind": pa.string(),
     "label": pa.string(),
     "label_id": pa.int64(),
     "confidence": pa.float64(),
@@ -57,8 +59,13 @@ _TYPES: dict[str, pa.DataType] = {
     "completion_tokens": pa.int64(),
     "warnings": pa.list_(pa.string()),
     "error": pa.string(),
+    "dropped": pa.bool_(),
+    "phrasings": pa.list_(pa.list_(pa.float64())),
+    "reply": pa.string(),
+    "explanation": pa.string(),
 }
 COLUMNS = tuple(_TYPES)
+LISTS = ("logprobs", "label_names", "phrasings")  # written as JSON where a column is text
 
 
 def format_of(path: Path) -> Format:
@@ -93,6 +100,7 @@ def row_of(question: Counted) -> dict[str, Any]:
         "run_id": answer.run_id if answer else said.run_id,
         "task": said.task,
         "dimension": said.dimension,
+        "dimension_kind": answer.dimension_kind if answer else "",
         "label": said.label,
         "label_id": label_id,
         "confidence": said.confidence,
@@ -117,6 +125,10 @@ def row_of(question: Counted) -> dict[str, Any]:
         "completion_tokens": answer.completion_tokens if answer else 0,
         "warnings": answer.warnings if answer else (),
         "error": answer.error if answer else "",
+        "dropped": answer is not None and answer.kind == "drop",
+        "phrasings": answer.phrasings if answer else (),
+        "reply": answer.reply if answer else "",
+        "explanation": answer.explanation if answer else "",
     }
 
 
@@ -136,7 +148,7 @@ def _csv(path: Path, rows: Iterator[dict[str, Any]]) -> int:
         writer.writeheader()
         written = 0
         for row in rows:
-            lists = {name: msgspec.json.encode(row[name]).decode() for name in ("logprobs", "label_names")}
+            lists = {name: msgspec.json.encode(row[name]).decode() for name in LISTS}
             writer.writerow(row | lists | {"warnings": "; ".join(row["warnings"])})
             written += 1
     return written

@@ -4,8 +4,8 @@ The facts may come in any order and as often as they like: the outcome depends o
 They are kept in a file meanwhile, so that memory does not grow with their number.
 
 Which label counts: a person's before any model's. Of the decisions on (task, dimension, row) that were not undone
-the one with the largest (clock, session, event); of the answers to (run, dimension, row) labels before errors, and
-among those the smallest (author, seq).
+the one with the largest (clock, session, event); of the answers to (run, dimension, row) labels come before rows
+left out by a rule, and these before errors, and among equals the smallest (author, seq).
 """
 
 from __future__ import annotations
@@ -251,8 +251,10 @@ class Union:
 
     def _settle_answers(self) -> None:
         found = self._con.execute(
-            "select f.run, f.row, f.dimension, w.value, f.kind <> 'label', f.seq, f.label, f.idx, f.number,"
-            " f.task, j.fact from fact f join word w on w.number = f.author left join judged j"
+            "select f.run, f.row, f.dimension, w.value,"
+            " case f.kind when 'label' then 0 when 'drop' then 1 else 2 end,"
+            " f.seq, f.label, f.idx, f.number, f.task, j.fact"
+            " from fact f join word w on w.number = f.author left join judged j"
             " on j.task = f.task and j.dimension = f.dimension and j.row = f.row"
             " where f.kind <> 'human' order by f.run, f.row, f.dimension, w.value, f.seq"
         )
@@ -261,10 +263,10 @@ class Union:
             best: Any = None
             given: Counter[str] = Counter()
             first: dict[str, str] = {}  # label of each author, the first it gave
-            for _, _, _, author, failed, *rest in group:
-                if best is None or failed < best[1]:  # in order, so the first of a kind is the smallest
-                    best = (author, failed, *rest)
-                if not failed:
+            for _, _, _, author, rank, *rest in group:
+                if best is None or rank < best[1]:  # in order, so the first of a kind is the smallest
+                    best = (author, rank, *rest)
+                if not rank:
                     given[rest[1]] += 1
                     if len(first) < MAX_COMPARED:
                         first.setdefault(author, rest[1])

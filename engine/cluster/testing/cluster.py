@@ -52,7 +52,7 @@ class Outcome(msgspec.Struct, frozen=True):
     machines: int
     violations: tuple[str, ...]
     two_leaders: bool
-    rows: int  # questions answered: rows times dimensions
+    rows: int  # rows answered
     recomputed: int
     events: int
     seconds: float  # simulated, until everything was done

@@ -94,6 +94,7 @@ def _complete(world: World, machine: Machine, table: Winners) -> list[str]:
     states: dict[str, tuple[tuple[int, str, int], str]] = {}
     planned: dict[str, set[str]] = {}
     answered: set[RowKey] = set()
+    whole: set[tuple[str, str]] = set()  # run and row: answered once without any error
     for entry in machine.disk.everything():
         body = world.watch.body(entry)
         if isinstance(body, RunOpened):
@@ -104,7 +105,10 @@ def _complete(world: World, machine: Machine, table: Winners) -> list[str]:
             said = ((body.clock, entry.author, entry.seq), body.state)
             states[body.run_id] = max(states.get(body.run_id, said), said)
         elif isinstance(body, Labeled):
-            answered.update((body.run_id, row, body.about.dimension) for row in body.rows)
+            answered.update((body.run_id, row, name) for row in body.rows for name, _, _ in body.about.dimensions)
+            whole.update(
+                (body.run_id, row) for at, row in zip(body.at, body.rows, strict=True) if at not in body.failed
+            )
     if set(table.table()) != answered:
         wrong.append("I3 rows with an answer and rows with a label are not the same")
     for run_id, spec in specs.items():
@@ -121,9 +125,9 @@ def _complete(world: World, machine: Machine, table: Winners) -> list[str]:
             wrong.append(f"I3 {run_id} lacks {len(due - here)} of {len(due)} answers")
         per_row = collections.Counter(row for _, row, _ in here)
         complete = {row for row in rows if per_row[row] == len(spec.dimensions)}
-        failed = {key[1] for key, answer in table.answers.items() if key[0] == run_id and answer.failed}
+        failed = {row for row in complete if (run_id, row) not in whole}
         counted = run.rows, run.done, run.failed
-        if counted != (there := (len(rows), len(complete), len(failed & complete))):
+        if counted != (there := (len(rows), len(complete), len(failed))):
             wrong.append(f"I3 {run_id}: the core counts {counted} rows, done and failed, there are {there}")
     return wrong
 

@@ -80,7 +80,7 @@ def _first_to_arrive(entries: list[Entry]) -> Winners:
         body = decode(entry.body)
         if isinstance(body, Labeled):
             for row, answered in answers_of(entry.author, entry.seq, body):
-                first.setdefault((body.run_id, row, body.about.dimension), answered)
+                first.setdefault((body.run_id, row, answered.asked[0]), answered)
     return msgspec.structs.replace(found, answers=first)
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from engine.cluster.testing.cluster import World
     from engine.cluster.testing.machine import Machine
 
-Question = tuple[str, str, int]  # run, row, dimension
+Question = tuple[str, str]  # run, row
 BACKUP_AFTER = 0.5  # seconds a claim has to be out at least before it is granted a second time
 LARGEST_ENTRY = 4096  # bytes, in these histories
 SPREAD = 1.2  # seconds by which every machine knows who holds a new block
@@ -118,7 +118,7 @@ class Watch:
             body = self.body(entry)
             life.told[entry.author] = max(life.told.get(entry.author, 0), entry.end)
             if type(body) is Labeled:
-                life.answered.update((body.run_id, row, body.dimension) for row in body.rows)
+                life.answered.update((body.run_id, row) for row in body.rows)
             elif type(body) is MemberRevoked:
                 life.revoked.add(body.id)
             elif isinstance(body, (Decided, StateSet, MemberSet)):
@@ -226,7 +226,7 @@ class Watch:
     def _grants(self, machine: Machine, epoch: Epoch, claim: int, work: m.Work) -> None:
         """A leader gives out work. I9: never what it knows to be answered."""
         life, now = self._lives[machine.number], self._world.queue.now
-        questions = [(work.run_id, row, work.dimension) for row, _, _ in machine.disk.rows(work.block, work.at)]
+        questions = [(work.run_id, row) for row, _, _ in machine.disk.rows(work.block, work.at)]
         for question in questions:
             if question in life.answered and self._known(machine, life, question):
                 self.wrong("I9", f"{machine.name} grants {question}, which it knows to be answered")
@@ -244,30 +244,25 @@ class Watch:
         """Whether anything is left that this leader neither granted nor took over from the one before."""
         claims = machine.core.leading.claims
         works = [claim.work for claim in claims.out.values()] if claims is not None else []
-        out = {
-            (work.run_id, row, work.dimension)
-            for work in works
-            for row, _, _ in machine.disk.rows(work.block, work.at)
-        }
+        out = {(work.run_id, row) for work in works for row, _, _ in machine.disk.rows(work.block, work.at)}
         return any(
-            (run.run_id, row, dimension) not in life.answered
-            and (run.run_id, row, dimension) not in out
-            and (epoch, (run.run_id, row, dimension)) not in self.granted
+            (run.run_id, row) not in life.answered
+            and (run.run_id, row) not in out
+            and (epoch, (run.run_id, row)) not in self.granted
             for run in machine.core.plan.working()
             for block in run.names
             if self._world.queue.now - self._planned[block] > SPREAD
             for row, _, _ in machine.disk.rows(block, range(run.blocks[block][1]))
-            for dimension in range(len(run.answered))
         )
 
     def _known(self, machine: Machine, life: Life, question: Question) -> bool:
         """Whether an answer counts here: the rows it is about have to be known as well."""
-        run, row, dimension = question
+        run, row = question
         for entry in machine.disk.everything():
             body = self.body(entry)
             if (
                 isinstance(body, Labeled)
-                and (body.run_id, body.dimension) == (run, dimension)
+                and body.run_id == run
                 and row in body.rows
                 and entry.end <= life.told.get(entry.author, 0)
                 and life.told.get(body.block[0], 0) > body.block[1]
@@ -278,7 +273,7 @@ class Watch:
     def computed(self, labeled: Labeled) -> None:
         """A worker answered these rows."""
         for row in labeled.rows:
-            self.computed_times[labeled.run_id, row, labeled.dimension] += 1
+            self.computed_times[labeled.run_id, row] += 1
 
     def outstanding(self, workers: Sequence[Machine], machines: Sequence[Machine]) -> int:
         """Answers these workers have to give: claims that are with them, or on their way to them."""
@@ -300,7 +295,7 @@ class Watch:
         taken = {(claim.work.block, at) for claim in machine.worker.claims for at in claim.work.at}
         return any(
             owner_of(block, owners) == machine.id
-            and any(not run.answered[0][first + at] and (block, at) not in taken for at in range(count))
+            and any(not run.answered[first + at] and (block, at) not in taken for at in range(count))
             for run in machine.core.plan.runs.values()
             for block, (first, count) in run.blocks.items()
         )

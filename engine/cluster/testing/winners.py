@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from engine.cluster.entries import About, Decided, Entry, Labeled, RunOpened, decode
+from engine.cluster.entries import Asked, Decided, Entry, Labeled, RunOpened, decode
 from engine.labeler import Answer
 
 RowKey = tuple[str, str, str]  # run id, row id, name of the dimension
@@ -23,11 +23,15 @@ DecisionKey = tuple[str, str, str]  # name of the task, row id, name of the dime
 class Answered(msgspec.Struct, frozen=True):
     """One answer of a model in the log it came by."""
 
-    failed: bool
     author: str
     seq: int
     answer: Answer
-    about: About
+    asked: Asked
+
+    @property
+    def failed(self) -> bool:
+        """It is an error."""
+        return bool(self.answer.error)
 
     @property
     def order(self) -> tuple[bool, str, int]:
@@ -37,10 +41,10 @@ class Answered(msgspec.Struct, frozen=True):
     @property
     def label(self) -> str:
         """The label found most likely, the first in the task's order if several are. Empty for an error."""
-        chances = self.answer.logprobs
-        if self.failed or len(chances) != len(self.about.labels):
+        chances, (_, _, labels) = self.answer.logprobs, self.asked
+        if self.failed or len(chances) != len(labels):
             return ""
-        return self.about.labels[max(range(len(chances)), key=chances.__getitem__)]
+        return labels[max(range(len(chances)), key=chances.__getitem__)]
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -110,7 +114,7 @@ def winners(entries: Iterable[Entry]) -> Winners:
         body = decode(entry.body)
         if isinstance(body, Labeled):
             for row, answered in answers_of(entry.author, entry.seq, body):
-                key = (body.run_id, row, body.about.dimension)
+                key = (body.run_id, row, answered.asked[0])
                 answers[key] = better_answer(answers.get(key, answered), answered)
         elif isinstance(body, Decided):
             judged = Judged(body.clock, entry.author, entry.seq, body.label, body.standing)
@@ -128,10 +132,11 @@ def winners(entries: Iterable[Entry]) -> Winners:
 
 def answers_of(author: str, seq: int, body: Labeled) -> list[tuple[str, Answered]]:
     """(row id, answer) for each fact of a batch."""
-    failed = set(body.failed)
+    asked = body.about.dimensions
     return [
-        (row, Answered(at in failed, author, seq + i, answer, body.about))
-        for i, (at, row, answer) in enumerate(zip(body.at, body.rows, body.answers, strict=True))
+        (row, Answered(author, seq + i * len(asked) + j, answer, one))
+        for i, (row, answers) in enumerate(zip(body.rows, body.answers, strict=True))
+        for j, (one, answer) in enumerate(zip(asked, answers, strict=True))
     ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from engine.cluster.effects import Claim
-from engine.cluster.entries import About, Labeled
+from engine.cluster.entries import About, Labeled, failed_places
 from engine.cluster.messages import Reason, Work
 from engine.labeler import Answer
 from workspace.facts import RunSpec
@@ -27,7 +27,7 @@ FAILED = Answer((), 3, 0, 0.01, (), "The row could not be read.")
 class Talent(msgspec.Struct):
     """What a backend is like. People and faults change it."""
 
-    seconds: float = 0.05  # per row and dimension
+    seconds: float = 0.05  # per row
     load: float = 0.5  # seconds to load a model
     models: frozenset[str] = frozenset()  # digests of models that lie there
     small: bool = False  # little memory
@@ -126,7 +126,9 @@ class Worker:
         self.current = None
         spec = self._spec(claim.work.run_id)
         assert spec is not None
-        given = [self._answer(len(spec.dimensions[claim.work.dimension].labels)) for _ in claim.work.at]
+        given = [
+            tuple(self._answer(len(dimension.labels)) for dimension in spec.dimensions) for _ in claim.work.at
+        ]
         labeled = self._labeled(spec, claim.work, given, claim.name, claim.epoch.number, seconds)
         machine.world.watch.computed(labeled)
         machine.do(machine.core.finished(claim, labeled, machine.now))
@@ -136,7 +138,7 @@ class Worker:
         """Errors for rows that end every backend."""
         spec = self._spec(work.run_id)
         assert spec is not None
-        return self._labeled(spec, work, [FAILED] * len(work.at), "", 0, 0.0)
+        return self._labeled(spec, work, [(FAILED,) * len(spec.dimensions)] * len(work.at), "", 0, 0.0)
 
     def _spec(self, run_id: str) -> RunSpec | None:
         run = self._machine.core.plan.runs.get(run_id)
@@ -151,21 +153,25 @@ class Worker:
         return chance.choice(self._pools[labels])
 
     def _labeled(
-        self, spec: RunSpec, work: Work, given: list[Answer], claim: str, epoch: int, seconds: float
+        self,
+        spec: RunSpec,
+        work: Work,
+        given: list[tuple[Answer, ...]],
+        claim: str,
+        epoch: int,
+        seconds: float,
     ) -> Labeled:
-        machine, dimension = self._machine, spec.dimensions[work.dimension]
+        machine = self._machine
         return Labeled(
             run_id=work.run_id,
-            dimension=work.dimension,
             block=work.block,
             at=work.at,
-            failed=tuple(at for at, answer in zip(work.at, given, strict=True) if answer.error),
+            failed=failed_places(work.at, given),
             seconds=seconds,
             rows=tuple(row for row, _, _ in machine.disk.rows(work.block, work.at)),
             answers=tuple(given),
             about=About(
-                dimension=dimension.name,
-                labels=dimension.labels,
+                dimensions=tuple((one.name, one.kind, one.labels) for one in spec.dimensions),
                 labeler=spec.model.name,
                 model_digest=spec.model.digest,
                 prompt_id=spec.prompt_id,

@@ -52,7 +52,8 @@ def _bounded(kind: Any, meta: Meta) -> st.SearchStrategy[Any]:
         assert high is not None
         return st.integers(int(meta.ge), int(high))
     if kind is float:
-        return st.floats(meta.ge, meta.le, allow_nan=False)
+        low = meta.ge if meta.gt is None else meta.gt
+        return st.floats(low, meta.le, allow_nan=False, exclude_min=meta.gt is not None)
     least, most = meta.min_length or 0, meta.max_length
     assert most is not None
     most = max(least, min(most, least + MOST))

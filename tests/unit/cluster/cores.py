@@ -108,7 +108,8 @@ class Cores:
                     run = core.plan.runs[effect.work.run_id].spec
                     assert run is not None
                     claim = Claim(core.epoch, 0, effect.work)
-                    answers = [error_answer(f"died {effect.deaths} times")] * len(effect.work.at)
+                    row = (error_answer(f"died {effect.deaths} times"),) * len(run.dimensions)
+                    answers = [row] * len(effect.work.at)
                     more = core.append([self._labeled(run, claim, answers, 0.0)])
             todo.extend((at, item) for item in more)
 
@@ -134,7 +135,8 @@ class Cores:
         run = core.plan.runs[claim.work.run_id].spec
         assert run is not None
         answers = [
-            error_answer("wrong") if failed(place) else Answer((-0.1, -2.35), 10, 1, seconds)
+            (error_answer("wrong") if failed(place) else Answer((-0.1, -2.35), 10, 1, seconds),)
+            * len(run.dimensions)
             for place in claim.work.at
         ]
         self.carry_out(at, core.finished(claim, self._labeled(run, claim, answers, seconds), self.now))
@@ -152,7 +154,9 @@ class Cores:
         (run,) = self.cores[self.ids[member]].progress(self.now)
         return run
 
-    def _labeled(self, run: RunSpec, claim: Claim, answers: list[Answer], seconds: float) -> log.Labeled:
+    def _labeled(
+        self, run: RunSpec, claim: Claim, answers: list[tuple[Answer, ...]], seconds: float
+    ) -> log.Labeled:
         rows = [f"row {claim.work.block[1]}/{place}" for place in claim.work.at]
         return labeled(run, claim, rows, answers, "machine", seconds, 1.0)
 

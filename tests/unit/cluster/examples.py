@@ -56,7 +56,8 @@ class RuleWorker:
         self.refuse = refuse
         self.loading_deaths = loading_deaths
         self.starts = 0
-        self.asked: list[tuple[str, int]] = []  # dimension and rows of every batch
+        self.spec: RunSpec | None = None  # of the run that is loaded
+        self.asked: list[int] = []  # rows of every batch
         self.hold = threading.Event()  # cleared: batches wait
         self.hold.set()
         self.busy = threading.Event()  # a batch is being computed
@@ -67,26 +68,20 @@ class RuleWorker:
     def pid(self) -> int:
         return 1 if self.running else 0
 
-    def start(
-        self,
-        model: ModelSpec,
-        dimensions: Sequence[DimensionSpec],
-        log_path: Path,
-        progress: Callable[[float], None] | None = None,
-    ) -> LoadedModel:
+    def start(self, spec: RunSpec, log_path: Path, progress: Callable[[float], None] | None = None) -> LoadedModel:
         self.starts += 1
         if self.refuse:
             raise ModelError(self.refuse)
         if self.starts <= self.loading_deaths:
             raise WorkerDied("It ended while loading.")
+        self.spec = spec
         self.running = True
         self.killed.clear()
-        return LoadedModel(model.name, "rule", 100, 50, 1, (), 0.0)
+        return LoadedModel(spec.model.name, "rule", 100, 50, 1, (), 0.0)
 
-    def score(
-        self, dimension: DimensionSpec, rows: Sequence[str], progress: Progress | None = None
-    ) -> list[Answer]:
-        self.asked.append((dimension.name, len(rows)))
+    def score(self, rows: Sequence[str], progress: Progress | None = None) -> list[tuple[Answer, ...]]:
+        assert self.spec is not None
+        self.asked.append(len(rows))
         self.busy.set()
         while not self.hold.wait(0.01):
             if self.killed.is_set():
@@ -94,7 +89,7 @@ class RuleWorker:
         if any("deadly" in row for row in rows):
             self.running = False
             raise WorkerDied("It ended.")
-        return [self._answer(row) for row in rows]
+        return [(self._answer(row),) * len(self.spec.dimensions) for row in rows]
 
     def kill(self) -> None:
         self.running = False

@@ -65,18 +65,21 @@ class Log:
         """Answers of `share` for the first label to these places of a block with these rows; None is an error."""
         given = [shares] * len(at) if isinstance(shares, float) else list(shares)
         answers = tuple(
-            Answer((), 0, 0, 0.0, (), "It was too long.")
-            if share is None
-            else Answer((math.log(share), math.log(1 - share)), 10, 0, 0.5)
+            (
+                Answer((), 0, 0, 0.0, (), "It was too long.")
+                if share is None
+                else Answer((math.log(share), math.log(1 - share)), 10, 0, 0.5),
+            )
             for share in given
         )
         part = run.dimensions[dimension]
         about = About(
-            part.name, part.labels, run.model.name, run.model.digest, run.prompt_id, "desk", "1.a.1", 1, made_at
+            ((part.name, part.kind, part.labels),),
+            *(run.model.name, run.model.digest, run.prompt_id, "desk", "1.a.1", 1, made_at),
         )
         failed = tuple(place for place, share in zip(at, given, strict=True) if share is None)
         ids = tuple(rows[place][0] for place in at)
-        return self.add(Labeled(run.run_id, dimension, block, tuple(at), failed, 1.0, ids, answers, about))
+        return self.add(Labeled(run.run_id, block, tuple(at), failed, 1.0, ids, answers, about))
 
     def decide(
         self,

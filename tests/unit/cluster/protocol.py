@@ -77,7 +77,7 @@ def _or(choices: list[str]) -> str:
 def _bounded(kind: Any, metas: tuple[Any, ...]) -> str:
     (meta,) = metas
     assert isinstance(meta, Meta)
-    low, high = meta.ge, meta.le if meta.lt is None else meta.lt - 1
+    low, high = meta.ge if meta.gt is None else f"above {meta.gt} ", meta.le if meta.lt is None else meta.lt - 1
     if low is None and high is None:
         low, high = meta.min_length, meta.max_length
     low_words, high_words = ("" if bound is None else str(bound) for bound in (low, high))

@@ -12,7 +12,7 @@ import pytest
 
 from engine.executor import LOAD_ATTEMPTS, Batch, LocalExecutor
 from engine.worker_process import WorkerDied
-from tests.unit.cluster.examples import MODEL, RuleWorker, dimension
+from tests.unit.cluster.examples import MODEL, RuleWorker, spec
 from workspace.errors import ModelError
 from workspace.facts import ModelSpec
 
@@ -20,7 +20,7 @@ OTHER = msgspec.structs.replace(MODEL, digest="e" * 32, name="Other")
 
 
 def batch(*texts: str, model: ModelSpec = MODEL) -> Batch:
-    return Batch("1.x.1", model, (dimension(),), 0, texts)
+    return Batch("1.x.1", spec("mood", model=model), texts)
 
 
 def on_loop(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -37,7 +37,7 @@ def test_a_model_is_loaded_once_and_again_only_for_another(tmp_path: Path) -> No
         for _ in range(2):
             result = await executor.run(batch("a", "b", "wrong"), lambda: signs.append(None))
             assert len(result.answers) == 3
-            assert result.answers[2].error
+            assert result.answers[2][0].error
         assert worker.starts == 1
         assert executor.capacity().loaded == MODEL.digest
         assert executor.capacity().pid

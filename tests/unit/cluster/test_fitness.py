@@ -31,7 +31,6 @@ def answers(
     first: int = 0,
     block: int = 0,
     failed: Sequence[int] = (),
-    dimension: int = 0,
 ) -> Labeled:
     """An entry that gives the rows from `first` on these labels."""
     at = tuple(range(first, first + len(labels)))
@@ -43,17 +42,16 @@ def answers(
 
     return Labeled(
         run_id=run,
-        dimension=dimension,
         block=(BLOCK_AUTHOR, block),
         at=at,
         failed=tuple(failed),
         seconds=seconds,
         rows=tuple(f"row-{place}" for place in at),
         answers=tuple(
-            Answer((), 0, 0, 0.0, (), "broken") if place in failed else answer(label)
+            (Answer((), 0, 0, 0.0, (), "broken") if place in failed else answer(label),)
             for place, label in zip(at, labels, strict=True)
         ),
-        about=About("d", LABELS, "name", model, "prompt", "node", "claim", 1, 0.0),
+        about=About((("d", "single", LABELS),), "name", model, "prompt", "node", "claim", 1, 0.0),
     )
 
 
@@ -116,7 +114,6 @@ def test_what_cannot_be_compared_is_not() -> None:
     book.hear("one", answers([0, 0, 0, 0], failed=[0]))
     book.hear("one", answers([1, 1, 1, 1]))  # itself
     book.hear("two", answers([1, 1], run="other run"))
-    book.hear("two", answers([1, 1], dimension=1))
     book.hear("two", answers([1, 1], block=1))
     book.hear("two", answers([1, 1], first=10))
     book.hear("two", answers([1, 1, 1], failed=[0, 1, 2]))
@@ -185,7 +182,7 @@ def test_an_old_record_is_forgotten_step_by_step() -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "MAX_BLOCKS", 10)
-    monkeypatch.setattr(rules, "MAX_QUESTIONS", 5)
+    monkeypatch.setattr(rules, "MAX_RUNS", 5)
     monkeypatch.setattr(rules, "MAX_RECORDS", 7)
     book = FitnessBook()
     for number in range(100):

@@ -17,15 +17,16 @@ AUTHORS = tuple(f"{number:032x}.{'0' * 16}" for number in range(2))
 ROWS = 12
 RUN = spec("mood", "tone")
 
-Step = tuple[int, int, list[int], bool]  # block, dimension, places, whether they are errors
+Step = tuple[int, list[int], bool]  # block, places, whether they are errors
 
 
 def entry(step: Step) -> Labeled:
-    block, dimension, places, wrong = step
+    block, places, wrong = step
     at = tuple(sorted(places))
-    answer = error_answer("wrong") if wrong else Answer((-0.1, -2.35), 1, 1, 0.1)
-    claim = Claim(Epoch(1, AUTHORS[0]), 1, Work(RUN.run_id, dimension, (AUTHORS[block], 7), at))
-    return labeled(RUN, claim, [f"row {block}/{place}" for place in at], [answer] * len(at), "node", 1.0, 1.0)
+    good = Answer((-0.1, -2.35), 1, 1, 0.1)
+    row = (good, error_answer("wrong") if wrong else good)
+    claim = Claim(Epoch(1, AUTHORS[0]), 1, Work(RUN.run_id, (AUTHORS[block], 7), at))
+    return labeled(RUN, claim, [f"row {block}/{place}" for place in at], [row] * len(at), "node", 1.0, 1.0)
 
 
 def block(number: int, again: int = 0) -> BlockFound:
@@ -36,7 +37,6 @@ def block(number: int, again: int = 0) -> BlockFound:
 
 steps = st.lists(
     st.tuples(
-        st.integers(0, 1),
         st.integers(0, 1),
         st.lists(st.integers(0, ROWS - 1), min_size=1, unique=True),
         st.booleans(),
@@ -61,22 +61,20 @@ def test_what_is_answered_follows_from_the_set_of_entries(done: list[Step], agai
             plan.answer("machine", None, event)
 
     # The same, told naively: a label comes before an error, whoever says it and whenever.
-    says: dict[tuple[int, tuple[int, int]], bool] = {}
-    for number, dimension, places, wrong in done:
+    says: dict[tuple[int, int], bool] = {}
+    for number, places, wrong in done:
         for place in places:
             row = (0, place) if number == 1 and place < again else (number, place)
-            says[dimension, row] = says.get((dimension, row), True) and wrong
+            says[row] = says.get(row, True) and wrong
     rows = {(number, place) for number in (0, 1) for place in range(ROWS) if number == 0 or place >= again}
-    complete = {row for row in rows if all((dimension, row) in says for dimension in (0, 1))}
     assert plan.rows == len(rows)
-    assert plan.done == len(complete)
-    assert plan.left == 2 * len(rows) - len(says)
-    assert plan.failed == sum(any(says[dimension, row] for dimension in (0, 1)) for row in complete)
+    assert plan.done == len(says)
+    assert plan.left == len(rows) - len(says)
+    assert plan.failed == sum(says.values())
     for number in (0, 1):
-        for dimension in (0, 1):
-            open_places = plan.unanswered((AUTHORS[number], 7), dimension, range(ROWS))
-            canonical = [(0 if number == 1 and place < again else number, place) for place in range(ROWS)]
-            assert open_places == tuple(p for p, row in enumerate(canonical) if (dimension, row) not in says)
+        open_places = plan.unanswered((AUTHORS[number], 7), range(ROWS))
+        canonical = [(0 if number == 1 and place < again else number, place) for place in range(ROWS)]
+        assert open_places == tuple(p for p, row in enumerate(canonical) if row not in says)
 
 
 def test_the_latest_state_counts_in_any_order() -> None:

@@ -20,7 +20,7 @@ from engine.labeler import Answer
 from tests.unit.cluster import protocol
 from tests.unit.cluster.protocol import Section
 from tests.unit.cluster.test_pairing import introduction
-from workspace.facts import DimensionSpec, ModelSpec, RunSpec
+from workspace.facts import DimensionSpec, ModelSpec, Preparation, RowRule, RunSpec, Settings
 
 Struct = type[msgspec.Struct]
 
@@ -32,7 +32,7 @@ PAIRING = set(protocol.structs(pairing).values()) - {pairing.Said}
 PARTS: set[Struct] = {
     *(set(protocol.structs(messages).values()) - MESSAGES - {messages.Message}),
     *(set(protocol.structs(entries).values()) - ENTRIES - {entries.Body, entries.BlockFound, entries.Outline}),
-    *(Answer, RunSpec, ModelSpec, DimensionSpec),
+    *(Answer, RunSpec, ModelSpec, DimensionSpec, Preparation, RowRule, Settings),
 }
 CHAPTERS = {"4": PARTS, "5": MESSAGES, "6": ENTRIES, "10": PAIRING}
 

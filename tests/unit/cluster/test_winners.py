@@ -22,7 +22,7 @@ RUN = RunSpec(
     ModelSpec("llama_cpp", "M", "", "digest"),
     (DimensionSpec("tone", "single", ("good", "bad"), ("good", "bad"), "", "{text}"),),
 )
-ABOUT = About("tone", ("good", "bad"), "M", "digest", "prompt", "anna", "1.a.1", 1, 0.0)
+ABOUT = About((("tone", "single", ("good", "bad")),), "M", "digest", "prompt", "anna", "1.a.1", 1, 0.0)
 GOOD, BAD = Answer((-0.1, -2.0), 1, 1, 0.1), Answer((-2.0, -0.1), 1, 1, 0.1)
 BROKEN = Answer((), 0, 0, 0.0, (), "too long")
 KEY = ("run", "r0", "tone")
@@ -35,7 +35,9 @@ def entry(author: str, seq: int, body: AnyBody) -> Entry:
 def labeled(*answers: Answer) -> Labeled:
     places = tuple(range(len(answers)))
     failed = tuple(place for place in places if answers[place].error)
-    return Labeled("run", 0, BLOCK, places, failed, 0.1, tuple(f"r{p}" for p in places), answers, ABOUT)
+    return Labeled(
+        "run", BLOCK, places, failed, 0.1, tuple(f"r{p}" for p in places), tuple((a,) for a in answers), ABOUT
+    )
 
 
 def decided(label: str, clock: int, standing: bool = True, row: str = "r0") -> Decided:

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.cluster.blocks import owner_of
 from engine.cluster.claims import GIVE_UP_ROWS, POISON_AFTER, TURN, Granted
-from engine.cluster.entries import BLOCK_ROWS, MemberSet, StateSet
+from engine.cluster.entries import BLOCK_ROWS, ENTRY_BYTES, MemberSet, StateSet
 from engine.cluster.messages import Epoch, Grant, Work
 from engine.cluster.pace import BATCH_SECONDS, FIRST_BATCH, LARGEST_BATCH
+from engine.cluster.plan import ERROR
 from tests.unit.cluster.cores import Cores, with_digest
-from tests.unit.cluster.examples import spec
+from tests.unit.cluster.examples import dimension, spec
 
 
 def labeling(rows: int, *names: str, count: int = 1, batch: int = 0, per_block: int = BLOCK_ROWS) -> Cores:
@@ -29,12 +31,12 @@ def labeling(rows: int, *names: str, count: int = 1, batch: int = 0, per_block: 
 
 def test_a_single_machine_labels_everything_once() -> None:
     cores = labeling(1200, "mood", "tone")
-    asked: Counter[tuple[int, int, int]] = Counter()
+    asked: Counter[tuple[int, int]] = Counter()
     while cores.claims[cores.first.me]:
         work = cores.answer().work
-        asked.update((work.block[1], place, work.dimension) for place in work.at)
+        asked.update((work.block[1], place) for place in work.at)
     assert cores.progress().state == "done"
-    assert (len(asked), max(asked.values())) == (2400, 1)
+    assert (len(asked), max(asked.values())) == (1200, 1)
 
 
 def test_a_deadly_row_is_the_only_one_given_up() -> None:
@@ -105,13 +107,24 @@ def test_a_machine_gets_no_larger_claims_than_it_wishes() -> None:
     assert set(sizes[2:]) == {16}
 
 
-def test_a_block_is_asked_every_dimension_before_the_next_one() -> None:
+def test_blocks_are_worked_off_one_after_the_other() -> None:
     cores = labeling(2 * BLOCK_ROWS + 10, "mood", "tone")
     order = []
     while cores.claims[cores.first.me]:
-        work = cores.answer().work
-        order.append((work.block[1], work.dimension))
+        order.append(cores.answer().work.block[1])
     assert order == sorted(order)
+
+
+def test_a_claim_has_no_more_rows_than_its_answers_have_room_for() -> None:
+    cores = Cores(1)
+    cores.until(lambda: cores.first.is_leader)
+    wide = dimension("topic", tuple(f"topic {number}" for number in range(1000)))
+    run = msgspec.structs.replace(
+        spec(), dimensions=(wide, msgspec.structs.replace(wide, phrasings=("words", "plain", "letters")))
+    )
+    cores.open_run(run, 2000)
+    sizes = [len(cores.answer(seconds=0.001).work.at) for _ in range(10)]
+    assert max(sizes) == ENTRY_BYTES // (9 * 5 * 1000)
 
 
 def test_runs_of_one_model_take_turns() -> None:
@@ -129,7 +142,7 @@ def test_time_left_follows_the_measured_rate() -> None:
     for _ in range(20):
         cores.answer(seconds=len(cores.claims[cores.first.me][0].work.at) / 20)
     shown = cores.progress()
-    assert shown.rows_per_s == 10.0
+    assert shown.rows_per_s == 20.0
     left = cores.first.plan.runs[shown.run_id].left
     assert shown.seconds_left == pytest.approx(left / 20, abs=0.1)
 
@@ -273,7 +286,7 @@ def test_a_command_below_the_highest_epoch_is_refused() -> None:
     cores = labeling(2000, count=2, per_block=50)
     helper = cores.cores[cores.ids[1]]
     block = cores.claims[cores.ids[1]][0].work
-    stale = Grant(Epoch(0, cores.first.author), 99, Work(block.run_id, 0, block.block, (49,)), 30.0, cores.now)
+    stale = Grant(Epoch(0, cores.first.author), 99, Work(block.run_id, block.block, (49,)), 30.0, cores.now)
     before = len(cores.claims[cores.ids[1]])
     cores.carry_out(helper.me, helper.receive(cores.first.me, stale, cores.now))
     assert helper.refused_commands == 1
@@ -319,7 +332,7 @@ def test_whatever_becomes_of_claims_every_row_is_answered_once(story: list[str],
         cores.pass_time(0.1)
     run = cores.first.plan.runs[cores.progress().run_id]
     assert (run.done, run.left, run.rows) == (rows, 0, rows)
-    assert run.failed == sum(1 for errors in run.errors if errors)
+    assert run.failed == run.answered.count(ERROR)
 
 
 def _out(cores: Cores) -> list[Granted]:

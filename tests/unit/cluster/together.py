@@ -46,7 +46,7 @@ class Helper:
 
     @property
     def rows_asked(self) -> int:
-        return sum(count for _, count in self.worker.asked)
+        return sum(self.worker.asked)
 
 
 class Together:

@@ -96,6 +96,10 @@ def test_a_line_says_everything_about_its_fact(tmp_path: Path) -> None:
         "warnings": [],
         "error": "",
         "human": None,
+        "dimension_kind": "single",
+        "phrasings": [],
+        "reply": "",
+        "explanation": "",
     }
     assert (error["kind"], error["label"], error["label_id"], error["confidence"]) == ("error", None, None, None)
     assert (error["error"], error["logprobs"], error["seq"]) == ("It was too long.", [], 6)
@@ -127,13 +131,13 @@ def test_an_impossible_label_is_null_and_read_again(tmp_path: Path) -> None:
     log.open()
     block = log.plan(ROWS[:1])
     log.label((log.author, block.seq), ROWS, [0], [0.5])
-    body = log.entries[-1].body.replace(
-        msgspec.msgpack.encode(math.log(0.5)), msgspec.msgpack.encode(-math.inf), 1
-    )
+    half = msgspec.msgpack.encode(math.log(0.5))
+    body = log.entries[-1].body.replace(half, msgspec.msgpack.encode(-math.inf), 1)
+    body = body.replace(half, msgspec.msgpack.encode(0.0))
     log.entries[-1] = msgspec.structs.replace(log.entries[-1], body=body)
     export(ledger_at(tmp_path, log), tmp_path)
     (line,) = (tmp_path / f"{log.author}.jsonl").read_bytes().splitlines()
-    assert json.loads(line)["logprobs"] == [None, math.log(0.5)]
+    assert json.loads(line)["logprobs"] == [None, 0.0]
     assert decode_line(line).label == "bad"
 
 
