@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
 
 class WinnowError(Exception):
     """Base of every error shown to a person.
@@ -49,7 +53,17 @@ class RunError(WinnowError):
 
 
 class ModelError(WinnowError):
-    """A model cannot be loaded or does not do what is asked."""
+    """A model cannot be loaded or does not do what is asked.
+
+    `answered` are answers given before it happened, by the place of their row among those asked: they cost time
+    and perhaps money, and whoever keeps answers may keep these.
+    """
+
+    answered: Mapping[int, Sequence[Any]] = MappingProxyType({})
+
+
+class BudgetReached(ModelError):
+    """The next request could cost more than is left of a run's budget; it was not made."""
 
 
 class EngineError(WinnowError):

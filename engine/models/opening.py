@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.labeler import Labeler
-from workspace.errors import ModelError
-from workspace.facts import RunSpec
+from workspace.errors import ModelError, TaskError
+from workspace.facts import Preparation, RunSpec
 
 
 def open_labeler(spec: RunSpec, progress: Callable[[float], None] | None = None) -> Labeler:
@@ -14,7 +14,24 @@ def open_labeler(spec: RunSpec, progress: Callable[[float], None] | None = None)
 
     Raises ModelError when the model or one of the dimensions cannot be used here.
     """
-    return _backend(spec, progress)
+    # Imported where they are needed: most tasks have neither rules nor steps.
+    if spec.rules:
+        from engine.text.prefilter import check_rules
+
+        try:
+            check_rules(spec.rules)
+        except TaskError as error:
+            raise ModelError(error.title, error.advice, error.details) from error
+    labeler = _backend(spec, progress)
+    if spec.preparation != Preparation():
+        from engine.text.prepared import Prepared
+
+        labeler = Prepared(labeler, spec.preparation)
+    if spec.rules:
+        from engine.text.prefiltered import Prefiltered
+
+        labeler = Prefiltered(labeler, spec.rules, spec.dimensions, spec.preparation.conversation)
+    return labeler
 
 
 def _backend(spec: RunSpec, progress: Callable[[float], None] | None) -> Labeler:
