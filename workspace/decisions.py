@@ -12,9 +12,12 @@ import msgspec
 
 from workspace.current import current_sql, dimension_of, judged_sql
 from workspace.errors import WinnowError
+from workspace.facts import DimensionSpec
+from workspace.links import read_links
 from workspace.rows import scalar
 from workspace.runs import read_spec
 from workspace.store import Connection, Store, moment
+from workspace.task import join_labels, split_labels
 
 ACTIONS = ("approve", "reject", "modify", "skip", "undo")
 Action = Literal["approve", "reject", "modify", "skip", "undo"]
@@ -116,14 +119,14 @@ def record(
 
     def work(con: Connection) -> int:
         spec = read_spec(con, run_id)
-        labels = dimension_of(spec, dimension).labels
+        asked = dimension_of(spec, dimension)
         saved = con.execute("select seq, epoch_us(decided_at) from decisions where session = ?", [session])
         known: dict[int, int] = dict(saved.fetchall())
         now = time.time()
         latest = max(known.values(), default=0) / 1e6
         clocks = _Clocks(con, session, spec.task_name, dimension, [event.row_id for event in events])
         for event in sorted(events, key=lambda event: event.seq):
-            label = _checked_label(event, labels)
+            label = _checked_label(event, asked)
             if event.seq in known:
                 continue
             # A browser's clock may be ahead or step back; decisions of one session keep their order.
@@ -185,7 +188,7 @@ class _Clocks:
         return clock
 
 
-def _checked_label(event: DecisionEvent, labels: Sequence[str]) -> str:
+def _checked_label(event: DecisionEvent, asked: DimensionSpec) -> str:
     """The label to keep for an event. Raises WinnowError for an event that makes no sense."""
     if event.action not in ACTIONS or event.seq < 0:
         raise WinnowError(f"'{event.action}' number {event.seq} is not a decision.", "Reload the page.")
@@ -196,8 +199,16 @@ def _checked_label(event: DecisionEvent, labels: Sequence[str]) -> str:
     if event.action in ("reject", "skip"):
         return ""
     label = event.label or str(event.shown.get("suggestion") or "")
-    if label not in labels:
-        raise WinnowError(f"'{label}' is not one of the labels {', '.join(labels)}.", "Reload the page.")
+    if asked.kind == "multi":
+        chosen = split_labels(label)
+        unknown = [name for name in chosen if name not in asked.labels]
+        label = join_labels(chosen, asked.labels)
+    else:
+        unknown = [] if label in asked.labels else [label]
+    if unknown:
+        raise WinnowError(
+            f"'{unknown[0]}' is not one of the labels {', '.join(asked.labels)}.", "Reload the page."
+        )
     return label
 
 
@@ -293,10 +304,14 @@ def counts(store: Store, run_id: str, dimension: str) -> Counts:
     with store.read() as con:
         spec = read_spec(con, run_id)
         dimension_of(spec, dimension)
-        cte, parameters = judged_sql(spec.task_name, dimension)
-        cte += """, answered as (
-            select distinct row_id from facts where run_id = $run and dimension = $dimension and kind = 'label'
-        ), skipped as (
+        if read_links(con, run_id):  # other models may have answered where this one failed
+            cte, parameters = current_sql(con, run_id, dimension)
+            answered = "select row_id from answers where answered"
+        else:
+            cte, parameters = judged_sql(spec.task_name, dimension)
+            answered = "select distinct row_id from facts where run_id = $run and dimension = $dimension"
+            answered += " and kind = 'label'"
+        cte += f""", answered as ({answered}), skipped as (
             select distinct row_id from standing where action = 'skip'
         ), state as (
             select j.action, j.blind, s.row_id is not null as skipped, a.row_id is not null as answered

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
+import pyarrow as pa
 
+from workspace import tally
 from workspace.errors import RunError
 from workspace.facts import RunSpec
 from workspace.rows import scalar
@@ -18,8 +21,9 @@ Sample = Literal["first", "random"]
 class RunRecord(msgspec.Struct, frozen=True):
     """A run as lists show it.
 
-    `labeled_rows` have a label in every dimension, `failed_rows` an error in at least one of the answered
-    ones; rows the engine has not come to are `rows - labeled_rows - failed_rows`.
+    Of the rows that were answered in every dimension, `labeled_rows` have a label in each, `failed_rows` an error
+    in at least one, and `dropped_rows` are the others: those a rule of the prefilter left out. Rows the engine has
+    not come to are `rows_left`.
     """
 
     id: str
@@ -31,6 +35,12 @@ class RunRecord(msgspec.Struct, frozen=True):
     rows: int
     labeled_rows: int
     failed_rows: int
+    dropped_rows: int = 0
+
+    @property
+    def rows_left(self) -> int:
+        """Planned rows that were not answered in every dimension."""
+        return self.rows - self.labeled_rows - self.failed_rows - self.dropped_rows
 
 
 def save_prompt(store: Store, prompt_id: str, task_id: str, document: str) -> None:
@@ -141,6 +151,43 @@ def plan(
     return store.write(work)
 
 
+def plan_rows(store: Store, run_id: str, row_ids: Sequence[str]) -> int:
+    """Plan these rows into a run, in this order; returns how many are new to it.
+
+    Rows that are not here are left out. Raises RunError when there is no such run.
+    """
+
+    def work(con: Connection) -> int:
+        read_spec(con, run_id)
+        con.register(
+            "wanted_rows", pa.table({"id": pa.array(row_ids, type=pa.string()), "place": range(len(row_ids))})
+        )
+        try:
+            return scalar(
+                con,
+                """insert into run_rows
+                   with mine as (from run_rows where run_id = $run),
+                   wanted as (select id, min(place) as place from wanted_rows group by id),
+                   missing as (
+                       select id, row_number() over (order by place) as place
+                       from wanted semi join rows on rows.id = wanted.id anti join mine on mine.row_id = wanted.id
+                   )
+                   select $run, (select count(*) from mine) + place - 1, id from missing order by place""",
+                {"run": run_id},
+            )
+        finally:
+            con.unregister("wanted_rows")
+
+    return store.write(work)
+
+
+def row_ids(store: Store, run_id: str) -> list[str]:
+    """The ids of the rows planned into a run, in the order of planning."""
+    with store.read() as con:
+        found = con.execute("select row_id from run_rows where run_id = ? order by number", [run_id]).fetchall()
+    return [row_id for (row_id,) in found]
+
+
 def planned(store: Store, run_id: str, after: int = 0, limit: int = 10_000) -> list[tuple[str, str]]:
     """(row id, text) of the run's rows number `after` and following, at most `limit`, in the order of planning."""
     with store.read() as con:
@@ -155,33 +202,20 @@ def planned(store: Store, run_id: str, after: int = 0, limit: int = 10_000) -> l
 
 
 def list_runs(store: Store) -> list[RunRecord]:
-    """All runs, newest first."""
+    """All runs, newest first; see `workspace.tally` for how recent their counts are."""
     with store.read() as con:
         found = con.execute(
             """
-            with answered as (
-                select run_id, row_id, dimension, bool_or(kind = 'label') as labeled
-                from facts group by run_id, row_id, dimension
-            ), per_row as (
-                select run_id, row_id, count(*) as answers, count_if(labeled) as labels
-                from answered group by run_id, row_id
-            ), per_run as (
-                select p.run_id,
-                    count_if(p.labels >= r.dimensions) as labeled,
-                    count_if(p.answers >= r.dimensions and p.labels < p.answers) as failed
-                from per_row p join (
-                    select id, json_array_length(spec, '$.dimensions') as dimensions from runs
-                ) r on r.id = p.run_id group by p.run_id
-            )
             select r.id, r.task_id, r.task_name,
                    coalesce((select any_value(title) from tasks t where t.id = r.task_id), r.task_name),
                    r.model_name, epoch_us(r.created_at),
                    (select count(*) from run_rows p where p.run_id = r.id),
-                   coalesce(a.labeled, 0), coalesce(a.failed, 0)
-            from runs r left join per_run a on a.run_id = r.id
-            order by r.created_at desc, r.rowid desc
+                   json_extract_string(r.spec, '$.dimensions[*].name')
+            from runs r order by r.created_at desc, r.rowid desc
             """
         ).fetchall()
+        counts = tally.of(store, con, {row[0]: row[7] for row in found})
     return [
-        RunRecord(row[0], row[1], row[2], row[3], row[4], moment(row[5]), row[6], row[7], row[8]) for row in found
+        RunRecord(id, task_id, task_name, title, model, moment(created), rows, *counts[id])
+        for id, task_id, task_name, title, model, created, rows, _ in found
     ]

@@ -72,7 +72,7 @@ def next_step(store: Store) -> NextStep:
     if not recent:
         return NextStep("label", f"Say what the labels mean and label {_rows(total)}.", None, "label")
     run = recent[0]
-    unanswered = run.rows - run.labeled_rows - run.failed_rows
+    unanswered = run.rows_left
     if unanswered > 0 and unfinished.states(store).get(run.id) != "cancelled":
         return NextStep("continue", f"Label the remaining {_rows(unanswered)}.", None, "label", run.id)
     for dimension in runs.spec(store, run.id).dimensions:
@@ -90,7 +90,7 @@ def _after_labeling(store: Store, run_id: str, dimension: str) -> NextStep | Non
         return _review(
             "review", "uncertain", min(REVIEW_BATCH - counts.decided, counts.waiting), pace, run_id, dimension
         )
-    truth = len(labels.evidence(store, run_id, dimension).truth)
+    truth = labels.evidence(store, run_id, dimension).rows
     if truth < TRUTH_ROWS and counts.waiting:
         return _review("truth", "random", min(TRUTH_ROWS - truth, counts.waiting), pace, run_id, dimension)
     if truth >= TRUTH_ROWS and calibrators.active(store, run_id, dimension) is None:

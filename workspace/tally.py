@@ -1,0 +1,88 @@
+"""How many rows of each run are labeled, failed or left out: asked every second, so counted again only if changed.
+
+Facts are only ever added, so a run without new ones has the counts it had. Counting a run with millions of facts
+takes a while: a run that is still growing is not counted again before `PATIENCE` times as long has passed. Its
+counts are then older than its facts by at most that; what takes less than `QUICK` is always counted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+from workspace.rows import scalar
+from workspace.store import Connection, Store
+
+PATIENCE = 10.0
+QUICK = 0.1  # seconds
+_BITS = 62  # dimensions that fit the bits of a whole number; a task has at most 50
+
+
+class Counts(NamedTuple):
+    """Rows answered in every dimension: with a label in each, with an error in one, left out by a rule."""
+
+    labeled: int = 0
+    failed: int = 0
+    dropped: int = 0
+
+
+@dataclass
+class _Counted:
+    counts: Counts
+    stale: bool  # facts were added since
+    next_at: float  # not counted again before, on the monotonic clock
+
+
+@dataclass
+class _Known:
+    seen: int = 0  # facts looked at, as a number of rows of their table
+    runs: dict[str, _Counted] = field(default_factory=dict)
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+
+_known: WeakKeyDictionary[Store, _Known] = WeakKeyDictionary()
+
+
+def of(store: Store, con: Connection, dimensions: Mapping[str, Sequence[str]]) -> dict[str, Counts]:
+    """The counts of these runs, given the dimensions each of them asks for."""
+    known = _known.setdefault(store, _Known())
+    with known.guard:
+        end = scalar(con, "select max(rowid) + 1 from facts")
+        if end > known.seen:
+            changed = con.execute("select distinct run_id from facts where rowid >= ?", [known.seen]).fetchall()
+            known.seen = end
+            for (run_id,) in changed:
+                if run_id in known.runs:
+                    known.runs[run_id].stale = True
+        now = time.monotonic()
+        for run_id, names in dimensions.items():
+            counted = known.runs.get(run_id)
+            if counted is None or (counted.stale and now >= counted.next_at):
+                started = time.monotonic()
+                counts = _count(con, run_id, names)
+                took = time.monotonic() - started
+                wait = PATIENCE * took if took > QUICK else 0.0
+                known.runs[run_id] = _Counted(counts, False, started + wait)
+        return {run_id: known.runs[run_id].counts for run_id in dimensions}
+
+
+def _count(con: Connection, run_id: str, dimensions: Sequence[str]) -> Counts:
+    # One bit for each dimension: a label comes before a rule that left the row out, and that before an error.
+    found = con.execute(
+        """with per_row as (
+               select bit_or(case when kind = 'label' then bit else 0 end) as labels,
+                   bit_or(case when kind = 'error' then 0 else bit end) as fine, bit_or(bit) as answers
+               from (
+                   select row_id, kind, 1::bigint << (list_position($names, dimension) - 1) as bit from facts
+                   where run_id = $run and list_contains($names, dimension)
+               ) group by row_id
+           )
+           select count_if(labels = $all), count_if(answers = $all and fine <> $all),
+               count_if(fine = $all and labels <> $all) from per_row""",
+        {"run": run_id, "names": list(dimensions[:_BITS]), "all": (1 << len(dimensions[:_BITS])) - 1},
+    ).fetchall()
+    return Counts(*(number or 0 for number in found[0]))
