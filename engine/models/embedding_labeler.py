@@ -51,7 +51,7 @@ class EmbeddingLabeler:
         )
 
     def ask(self, rows: Sequence[str], progress: Progress | None = None) -> list[tuple[Answer, ...]]:
-        """See `engine.labeler.Labeler`. Rows do not influence each other."""
+        """See `engine.labeler.Labeler`. Rows influence each other by rounding only."""
         answers: list[tuple[Answer, ...]] = []
         for start in range(0, len(rows), _ROWS_AT_ONCE):
             answers += self._some(rows[start : start + _ROWS_AT_ONCE])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.labeler import Labeler
+from engine.models import response_cache
 from workspace.errors import ModelError, TaskError
 from workspace.facts import Preparation, RunSpec
 
@@ -23,6 +24,8 @@ def open_labeler(spec: RunSpec, progress: Callable[[float], None] | None = None)
         except TaskError as error:
             raise ModelError(error.title, error.advice, error.details) from error
     labeler = _backend(spec, progress)
+    if response_cache.wanted(spec):
+        labeler = response_cache.Cached(labeler, spec)
     if spec.preparation != Preparation():
         from engine.text.prepared import Prepared
 

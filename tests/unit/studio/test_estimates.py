@@ -62,7 +62,7 @@ def low_high(*intervals: Interval | None) -> None:
 def test_what_this_task_took_before_is_what_it_will_take(store: Store) -> None:
     worked(store, [f"text {n}" for n in range(20)], [0.1 + n / 100 for n in range(20)])
     found = estimate(store, TASK, MODEL, 1000, Settings())
-    assert found.tokens == (20_000, 20_000)
+    near(found.tokens, 20_000, 20_000)
     near(found.seconds, 120, 270)  # without the quickest and slowest tenth
     assert found.money is None
     assert "this task" in found.basis
@@ -110,7 +110,7 @@ def test_a_tested_model_has_a_pace_before_its_first_run_and_an_unknown_one_none(
     assert "test" in found.basis
     speeds.remember(LIKENESS.digest, speeds.Speed(5, 0.001, 0, 1.0, 0.1, "wordllama", ("logprobs",), 0.0))
     likeness = estimate(store, TASK, LIKENESS, 100, Settings())
-    assert likeness.tokens == (0, 0)
+    near(likeness.tokens, 0, 0)
     near(likeness.seconds, 0.008, 0.04)
 
 
@@ -135,8 +135,8 @@ def test_compression_bounds_what_a_long_text_costs(store: Store) -> None:
 
 def test_nothing_costs_nothing(store: Store) -> None:
     found = estimate(store, TASK, SERVER, 0, Settings(price_in=1.0))
-    assert found.tokens == (0, 0)
-    assert found.money == (0, 0)
+    near(found.tokens, 0, 0)
+    near(found.money, 0, 0)
 
 
 @pytest.fixture(scope="module")
