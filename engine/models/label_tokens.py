@@ -78,8 +78,7 @@ def _collect(steps: Sequence[Step], words: Sequence[str], *, cut: bool) -> tuple
         onward: tuple[str, float] | None = None
         seen: list[tuple[str, float, bool, list[int]]] = []
         for token, value in _options(step):
-            text = path + token.casefold()
-            text = text if path else text.lstrip(_LEADING)
+            text = path + (token if path else token.lstrip(_LEADING)).casefold()
             if text:
                 places = _places(text, words, first=not path, ended=token == "")
                 seen.append((text, before + value, token == step.token, places))

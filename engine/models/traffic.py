@@ -3,7 +3,8 @@
 The number adapts by additive increase and multiplicative decrease, as TCP does (Chiu and Jain 1989): one more
 after a window of replies that took little longer than the best window so far, half as many as soon as the server
 says it is busy or does not reply in time. A server that works requests off one after another takes twice as long
-for two, which ends the growth there; one that computes them together goes on.
+for two, which ends the growth there; one that computes them together goes on. Where replies come to take much
+longer, because of it or because texts are longer, there is one less, and with one at a time it starts afresh.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from workspace.facts import Settings
 
 MOST = 64  # requests at a time, unless the person says more
 GROWS_BELOW = 1.75  # times the best window's seconds for a reply
-FORGETS = 1.02  # what the best window is worth less after each other: texts and servers change
+SHRINKS_ABOVE = 2.5
 WINDOW = 4  # replies at least before it is looked at
 FIRST_PAUSE = 0.5  # seconds before the second try, doubled for each further one
 LONGEST_PAUSE = 30.0
@@ -78,9 +79,13 @@ class Lanes:
     def _look(self) -> None:
         mean = sum(self._window) / len(self._window)
         self._window.clear()
-        self._best = min(mean, self._best * FORGETS) if self._best else mean
-        if not self._fixed and mean <= self._best * GROWS_BELOW:
+        self._best = min(mean, self._best) if self._best and self.limit > 1 else mean
+        if self._fixed:
+            return
+        if mean <= self._best * GROWS_BELOW:
             self.limit = min(self._most, self.limit + 1)
+        elif mean > self._best * SHRINKS_ABOVE:
+            self.limit -= 1
 
     def _wake(self) -> None:
         free = self.limit - self.busy
