@@ -6,14 +6,16 @@ from typing import Literal
 
 import streamlit as st
 
-from engine.models import catalog
+from engine.models import addresses, catalog
 from engine.prompt import default_instructions
-from studio import ui
+from studio import run_settings, ui
+from studio.estimates import estimate
+from studio.run_settings import SERVERS
 from studio.runtime import Studio
 from studio.task_draft import known, titles
 from studio.words import duration, number, plural
 from workspace import rows, tasks
-from workspace.facts import ModelSpec
+from workspace.facts import ModelSpec, Settings
 from workspace.task import Task
 
 AMOUNTS = {"60": 60, "500": 500, "All": None, "Other": 0}
@@ -25,35 +27,39 @@ def draw(studio: Studio) -> None:
     """The form; starting leads to the run."""
     store = studio.store
     choices = known(studio)
-    models = {model.path: model for model in catalog.available()}
+    models = {catalog.asked_as(model): model for model in catalog.available()}
     with st.container(horizontal=True, vertical_alignment="bottom", key="run_what"):
         name = st.selectbox("Task", list(choices), format_func=titles(choices).__getitem__, key="run_task")
-        path = st.selectbox(
+        model = st.selectbox(
             "Model",
             [*models, OTHER_MODEL],
-            format_func=lambda path: models[path].name if path in models else path,
+            format_func=lambda asked: models[asked].name if asked in models else asked,
             key="run_model",
         )
-    if path == OTHER_MODEL:
-        path = st.text_input("Path of the GGUF file", key="run_model_path", placeholder="/models/qwen3-4b-q4.gguf")
-        models = {}
-    task = choices[name]
+    if model == OTHER_MODEL:
+        model = st.text_input(
+            "Path of the GGUF file", key="run_model_path", placeholder="/models/qwen3-4b-q4.gguf"
+        )
+    task, chosen = choices[name], models.get(model)
+    if chosen is not None and chosen.backend in SERVERS:
+        st.caption(f":material/lan: {addresses.in_words(chosen.path)}")
     limit, sample, domain = _which_rows(studio)
-    st.caption(_plan(studio, task, models.get(path), limit, domain))
+    settings = run_settings.draw(chosen)
     instructions = _instructions(task)
+    st.caption(_plan(studio, task, chosen, limit, domain, settings))
     pressed = st.button(
-        "Start labeling",
-        key="start_run",
-        icon=":material/play_arrow:",
-        type="primary",
-        disabled=not path,
+        "Start labeling", key="start_run", icon=":material/play_arrow:", type="primary", disabled=not model
     )
     if pressed:
         with ui.guarded(), st.spinner("Planning the run"):
-            task_id = tasks.save(store, task)
-            chosen = models[path].name if path in models and models[path].name == catalog.EMBEDDED_TITLE else path
             run_id = studio.start_run(
-                task_id, chosen, limit=limit, sample=sample, domain=domain, instructions=instructions
+                tasks.save(store, task),
+                model,
+                limit=limit,
+                sample=sample,
+                domain=domain,
+                instructions=instructions,
+                settings=settings,
             )
             st.session_state.update(next_run=run_id, starts=st.session_state.get("starts", 0) + 1)
             st.rerun()
@@ -87,14 +93,30 @@ def _which_rows(studio: Studio) -> tuple[int | None, Literal["first", "random"],
     return limit, sample, domain
 
 
-def _plan(studio: Studio, task: Task, model: ModelSpec | None, limit: int | None, domain: str | None) -> str:
-    """What will be done, in words, with the time it takes when the model's pace here is known."""
+def _plan(
+    studio: Studio, task: Task, model: ModelSpec | None, limit: int | None, domain: str | None, settings: Settings
+) -> str:
+    """What will be done, in words: tokens, time and money as far as they are known."""
     total = rows.count(studio.store, domain)
     count = total if limit is None else min(limit, total)
     words = f"{plural(count, 'row')} × {plural(len(task.dimensions), 'question')}"
-    words += f", {model.name if model else 'the model'} on this machine"
-    pace = max((progress.rows_per_s for progress in studio.progress().values()), default=0.0)
-    return words + (f"; about {duration(count / pace)}" if pace else "; the first rows tell how long it takes")
+    if model is None:
+        return words + "; the first rows tell how long it takes"
+    found = estimate(studio.store, task, model, count, settings)
+    words += f", {model.name}: " + (f"{_range(found.tokens)} tokens" if found.tokens[1] else "no tokens")
+    if found.seconds is None:
+        words += "; the first rows tell how long it takes"
+    else:
+        low, high = map(duration, found.seconds)
+        words += f", {low}" if low == high else f", {low} to {high}"
+    if found.money is not None:
+        words += f", costs {found.money[0]:.2f} to {found.money[1]:.2f}"
+    return words + (f" (going by {found.basis})" if found.basis else "")
+
+
+def _range(interval: tuple[float, float]) -> str:
+    low, high = (number(round(value, -2) if value > 1000 else round(value)) for value in interval)
+    return low if low == high else f"{low} to {high}"
 
 
 def _instructions(task: Task) -> dict[str, str] | None:
