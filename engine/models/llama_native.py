@@ -24,7 +24,11 @@ from workspace.errors import ModelError
 
 Ints = npt.NDArray[np.int32]
 
+Piece = tuple[int | Sequence[int], int, Ints, bool]
+
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ of llama.cpp
+_SHARED_SEQUENCES = 8 * MAX_SEQUENCES  # a token belongs to the sequences of all that branches off from it
+_COUNTING = np.arange(1 << 16, dtype=np.int32)
 _ERROR, _CONTINUED = 4, 5  # ggml_log_level
 
 _error_lines: collections.deque[str] = collections.deque(maxlen=30)
@@ -104,6 +108,10 @@ class NativeModel:
         self.vocabulary = llama_cpp.llama_model_get_vocab(self._model)
         self.n_vocab = int(llama_cpp.llama_vocab_n_tokens(self.vocabulary))
         self.n_ctx_train = int(llama_cpp.llama_model_n_ctx_train(self._model))
+        # A model with one state instead of a cache of tokens cannot compute a branch with what it branches from.
+        self.branches_at_once = not (
+            llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model)
+        )
 
     def close(self) -> None:
         if self._model:
@@ -128,6 +136,19 @@ class NativeModel:
         if count < 0:
             raise ModelError("A text cannot be turned into tokens.", "Is the model file complete?")
         return list(buffer[:count])
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """The text that tokens write, control tokens left out."""
+        raw = bytearray()
+        for token in tokens:
+            buffer = ctypes.create_string_buffer(256)
+            size = int(llama_cpp.llama_token_to_piece(self.vocabulary, token, buffer, len(buffer), 0, False))
+            raw += buffer.raw[: max(size, 0)]
+        return raw.decode("utf-8", "replace")
+
+    def ends(self, token: int) -> bool:
+        """Whether this token closes an answer."""
+        return bool(llama_cpp.llama_vocab_is_eog(self.vocabulary, token))
 
     def text_of(self, token: int) -> str:
         """A token as the vocabulary writes it, "" where there is none (as for a missing BOS)."""
@@ -186,10 +207,9 @@ class NativeContext:
     def _arrange(self) -> None:
         """One batch whose arrays are NumPy's: filled by slices instead of element by element."""
         n = self.n_batch
-        self._token, self._pos, self._seq = (np.zeros(n, dtype=np.int32) for _ in range(3))
-        self._count, self._wanted = np.ones(n, dtype=np.int32), np.zeros(n, dtype=np.int8)
-        base = self._seq.ctypes.data
-        self._pointers = (base + 4 * np.arange(n, dtype=np.uint64)).astype(np.uint64)
+        self._token, self._pos, self._count = (np.zeros(n, dtype=np.int32) for _ in range(3))
+        self._pointers, self._wanted = np.zeros(n, dtype=np.uint64), np.zeros(n, dtype=np.int8)
+        self._sets = np.zeros(n + _SHARED_SEQUENCES, dtype=np.int32)
         self._batch = llama_cpp.llama_batch()
         for name, array, kind in (
             ("token", self._token, ctypes.c_int32),
@@ -205,23 +225,28 @@ class NativeContext:
             llama_cpp.llama_free(self._context)
             self._context = None
 
-    def decode(self, pieces: Sequence[tuple[int, int, Ints, bool]]) -> list[int]:
-        """Run the model over pieces (sequence, first position, tokens, whether the logits after it are wanted).
+    def decode(self, pieces: Sequence[Piece]) -> list[int]:
+        """Run the model over pieces (sequences, first position, tokens, whether the logits after it are wanted).
 
-        Returns the place of each wanted piece's logits, in order. Raises NoRoom when the cache is full (nothing
-        changed) and ModelError when the computation failed. At most `n_batch` tokens together.
+        A piece of several sequences is computed once for all of them, and later pieces of the same call may
+        continue one of them. Returns the place of each wanted piece's logits, in order. Raises NoRoom when the
+        cache is full (nothing changed) and ModelError when the computation failed. At most `n_batch` tokens.
         """
-        n, places = 0, []
+        n, used, places = 0, 0, []
+        base = self._sets.ctypes.data
         self._wanted[:] = 0
-        for sequence, position, tokens, wanted in pieces:
-            end = n + len(tokens)
+        for sequences, position, tokens, wanted in pieces:
+            ids = (sequences,) if isinstance(sequences, int) else sequences
+            end, filled = n + len(tokens), used + len(ids)
             self._token[n:end] = tokens
-            self._pos[n:end] = np.arange(position, position + len(tokens))
-            self._seq[n:end] = sequence
+            self._pos[n:end] = _COUNTING[: end - n] + position
+            self._sets[used:filled] = ids
+            self._count[n:end] = len(ids)
+            self._pointers[n:end] = base + 4 * used
             if wanted:
                 self._wanted[end - 1] = 1
                 places.append(end - 1)
-            n = end
+            n, used = end, filled
         self._batch.n_tokens = n
         code = int(llama_cpp.llama_decode(self._context, self._batch))
         if code == 1:
@@ -234,9 +259,15 @@ class NativeContext:
 
     def logits(self, place: int, tokens: Ints) -> npt.NDArray[np.float64]:
         """Logits of a few candidate tokens at a place `decode` returned; valid until the next decode."""
+        return self._logits(place)[tokens].astype(np.float64)
+
+    def likeliest(self, place: int) -> int:
+        """The token that comes most likely next at a place `decode` returned; valid until the next decode."""
+        return int(self._logits(place).argmax())
+
+    def _logits(self, place: int) -> npt.NDArray[np.float32]:
         pointer = llama_cpp.llama_get_logits_ith(self._context, place)
-        row = np.ctypeslib.as_array(pointer, (self._n_vocab,))
-        return row[tokens].astype(np.float64)
+        return np.ctypeslib.as_array(pointer, (self._n_vocab,))
 
     def fork(self, source: int, target: int) -> None:
         """Let `target` continue where `source` stands. Cells are shared, not copied."""

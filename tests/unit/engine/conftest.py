@@ -1,8 +1,8 @@
-"""The embedded model, loaded once for all tests of the model side."""
+"""The embedded model, loaded once for all tests of the model side that ask the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,8 +11,14 @@ from engine.models.llama_cpp import LlamaScorer
 from workspace.facts import DimensionSpec
 
 
-def spec(*words: str, name: str = "d", system: str = "What feeling does the message express?") -> DimensionSpec:
-    return DimensionSpec(name, "single", words, words, system, "{text}")
+def spec(
+    *words: str,
+    name: str = "d",
+    kind: str = "single",
+    system: str = "What feeling does the message express?",
+    **more: object,
+) -> DimensionSpec:
+    return DimensionSpec(name, kind, words, words, system, "{text}", **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +27,17 @@ def scorer() -> Iterator[LlamaScorer]:
     made = LlamaScorer(embedded().path, [spec("Positive", "Negative", "Neutral")], n_ctx=512, n_batch=256)
     yield made
     made.close()
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., LlamaScorer]]:
+    """Opens scorers of other dimensions, and closes them after the test."""
+    made: list[LlamaScorer] = []
+
+    def opening(*dimensions: DimensionSpec, n_ctx: int = 1024, bound: float = 1e-3) -> LlamaScorer:
+        made.append(LlamaScorer(embedded().path, dimensions, n_ctx=n_ctx, n_batch=256, bound=bound))
+        return made[-1]
+
+    yield opening
+    for each in made:
+        each.close()
