@@ -12,12 +12,13 @@ ORDERS: dict[str, decisions.Order] = {
     "Random sample": "random",
     "In file order": "file",
 }
+FEW = 3  # dimensions that fit beside the other choices
 
 studio = runtime.current()
 store = studio.store
 found = {run.id: run for run in runs.list_runs(store)}
 ready = {run_id: run for run_id, run in found.items() if run.labeled_rows}
-ui.heading("Review", "One row at a time. Digits choose a label, Enter accepts, Z takes back.")
+ui.heading("Review", "One row at a time. Digits choose, Enter accepts, Z takes back, ? lists all keys.")
 
 if not ready:
     working = [run_id for run_id, progress in studio.progress().items() if progress.state == "running"]
@@ -30,16 +31,19 @@ if not ready:
             st.switch_page(ui.page(to))
     st.stop()
 
-with st.container(horizontal=True, vertical_alignment="bottom", key="review_choice"):
+choice = st.container(horizontal=True, vertical_alignment="bottom", key="review_choice")
+below = st.container(key="review_dimensions")  # where more dimensions than fit beside the other choices go
+with choice:
     run_id = run_views.choose_run(ready) if len(ready) > 1 else next(iter(ready))
     run = ready[run_id]
     spec = runs.spec(store, run_id)
     names = [dimension.name for dimension in spec.dimensions]
     dimension = names[0]
     if len(names) > 1:
-        dimension = st.segmented_control(
-            "Dimension", names, default=names[0], required=True, key="dimension", bind="query-params"
-        )
+        with st.container() if len(names) <= FEW else below:
+            dimension = st.segmented_control(
+                "Dimension", names, default=names[0], required=True, key="dimension", bind="query-params"
+            )
     order = st.selectbox(
         "Order",
         list(ORDERS),

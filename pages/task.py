@@ -1,10 +1,8 @@
 import streamlit as st
 
-from engine.prompt import prompt_for
-from studio import runtime, task_draft, task_form, ui
+from studio import prompt_views, runtime, task_draft, ui
 from studio.words import ago, plural
 from workspace import rows, tasks
-from workspace.errors import TaskError
 
 studio = runtime.current()
 store = studio.store
@@ -34,12 +32,8 @@ elif name in choices:
 
 draft = task_draft.choose(name, choices)
 editor, meaning = st.columns([3, 2], gap="medium")
-task = None
 with editor:
-    try:
-        task = task_draft.edit(draft, view)
-    except TaskError as error:
-        task_draft.show_task_error(error, draft["document"])
+    task = task_draft.edit(draft, view)
     with st.container(horizontal=True, key="task_buttons"):
         if st.button(
             "Save as a new version" if saved else "Save",
@@ -52,10 +46,6 @@ with editor:
             draft["of"] = st.session_state["next_task"] = task.name
             st.session_state["task_saved"] = task.shown_title
             st.rerun()
-        if view == "Form":
-            st.button(
-                "Add a dimension", key="add_dimension", icon=":material/add:", on_click=task_form.add_dimension
-            )
     if title := st.session_state.pop("task_saved", None):
         st.success(
             f"“{title}” is saved. Runs started from now on use this version.", icon=":material/check_circle:"
@@ -68,10 +58,4 @@ with meaning, st.container(border=True, key="prompt_preview"):
         st.caption("Shown as soon as the document is valid")
     else:
         first = rows.page(store, limit=1)
-        text = first[0].text if first else "The text of a row"
-        with ui.guarded():
-            for dimension in prompt_for(task).dimensions:
-                st.caption(f"Dimension {dimension.name}, answered with one of: {', '.join(dimension.words)}")
-                if dimension.system:
-                    st.code(dimension.system, language=None, wrap_lines=True)
-                st.code(dimension.user.replace("{text}", text), language=None, wrap_lines=True)
+        prompt_views.draw(task, first[0].text if first else "The text of a row")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 import yaml
 
-from studio import task_form
+from studio import task_form, task_problems
 from studio.runtime import Studio
+from studio.task_problems import Problem
 from studio.words import distinct
 from workspace import tasks
 from workspace.errors import TaskError
@@ -18,9 +20,14 @@ NEW = "New task"
 
 
 def known(studio: Studio) -> dict[str, Task]:
-    """Tasks to choose from by name: saved ones first, last saved first, then bundled ones."""
+    """Tasks to choose from by name: saved ones first, last saved first, then bundled ones, the simplest first."""
     saved = {entry.name: entry.task for entry in tasks.newest(studio.store)}
-    return saved | {name: task for name, task in tasks.bundled().items() if name not in saved}
+    bundled = sorted(tasks.bundled().items(), key=lambda found: _size(found[1]))
+    return saved | {name: task for name, task in bundled if name not in saved}
+
+
+def _size(task: Task) -> tuple[int, int]:
+    return len(task.dimensions), sum(len(dimension.label_names) for dimension in task.dimensions)
 
 
 def titles(choices: dict[str, Task]) -> dict[str, str]:
@@ -44,14 +51,22 @@ def choose(name: str, choices: dict[str, Task]) -> dict[str, Any]:
     return draft
 
 
-def edit(draft: dict[str, Any], view: str) -> Task:
-    """Draw the draft in one of its two views and return the task it means. Raises TaskError with the line."""
+def edit(draft: dict[str, Any], view: str) -> Task | None:
+    """Draw the draft in one of its two views and return the task it means; None, with what is wrong, if none."""
     if view == "Form":
         # Coming from the text or from another page the form starts from the document as it stands.
-        if view != draft["view"] or f"task_{draft['turn']}_title" not in st.session_state:
-            draft["base"] = _plain(parse_task(draft["document"]))
+        try:
+            if view != draft["view"]:
+                draft["base"] = yaml.safe_load(to_yaml(parse_task(draft["document"])))
+            elif f"task_{draft['turn']}_title" not in st.session_state:
+                draft["base"] = yaml.safe_load(draft["document"])
+        except TaskError as error:
+            show_task_error(error, draft["document"])
+            return None
         _turn(draft, view)
-        draft["document"] = task_form.to_document(task_form.draw(draft["base"], f"task_{draft['turn']}"))
+        form = task_form.draw(draft["base"], f"task_{draft['turn']}")
+        draft["document"] = task_form.to_document(form.data)
+        places = form.places
     else:
         _turn(draft, view)
         draft["document"] = st.text_area(
@@ -61,18 +76,30 @@ def edit(draft: dict[str, Any], view: str) -> Task:
             height=460,
             label_visibility="collapsed",
         )
-    return parse_task(draft["document"])
+        places = {}
+    try:
+        task = parse_task(draft["document"])
+    except TaskError as error:
+        if view == "Form":
+            _show([task_problems.of_error(error, draft["document"])], places)
+        else:
+            show_task_error(error, draft["document"])
+        return None
+    problems = task_problems.of_task(task)
+    _show(problems, places)
+    return None if problems else task
+
+
+def _show(problems: Sequence[Problem], places: Mapping[str, Any]) -> None:
+    """Each problem beside the part of the form it is about."""
+    for problem in problems:
+        (places.get(problem.part) or places.get("top") or st).error(problem.message, icon=":material/error:")
 
 
 def _turn(draft: dict[str, Any], view: str) -> None:
     if view != draft["view"]:
         draft["view"] = view
         draft["turn"] += 1
-
-
-def _plain(task: Task) -> dict[str, Any]:
-    data: dict[str, Any] = yaml.safe_load(to_yaml(task))
-    return data
 
 
 def show_task_error(error: TaskError, document: str) -> None:

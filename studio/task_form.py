@@ -1,20 +1,16 @@
 """A task document as a form. Form and text are two views of one document: what the form holds is written out as
-YAML and read back, so both report the same errors with the same lines."""
+YAML and read back, so both report the same errors."""
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
-import pandas as pd
 import streamlit as st
 import yaml
 
-KINDS = {
-    "single": "One of the labels",
-    "boolean": "Yes or no",
-    "multi": "Any number of the labels",
-    "score": "A number",
-}
+from studio import dimension_form, rules_form
+
 NEW_DIMENSION: dict[str, Any] = {
     "name": "new_dimension",
     "kind": "single",
@@ -29,15 +25,23 @@ NEW_TASK: dict[str, Any] = {
 }
 
 
+class Form(NamedTuple):
+    """What the form holds, and where the problems of each part, as `task_problems` names them, are shown."""
+
+    data: dict[str, Any]
+    places: dict[str, Any]
+
+
 def to_document(data: dict[str, Any]) -> str:
     """Form contents as YAML, empty settings left out."""
     kept = {key: value for key, value in data.items() if value not in ("", [], {}, None)}
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=100)
 
 
-def draw(base: dict[str, Any], key: str) -> dict[str, Any]:
-    """The form, filled with `base` at first; returns what it holds now. `key` renews it when it changes."""
+def draw(base: dict[str, Any], key: str) -> Form:
+    """The form, filled with `base` at first. `key` renews it when it changes."""
     data = dict(base)
+    places: dict[str, Any] = {}
     with st.container(horizontal=True):
         data["title"] = st.text_input("Title", base.get("title", ""), key=f"{key}_title")
         data["name"] = st.text_input(
@@ -49,79 +53,25 @@ def draw(base: dict[str, Any], key: str) -> dict[str, Any]:
     data["description"] = st.text_area(
         "Description", base.get("description", ""), key=f"{key}_description", height=80
     )
-    data["dimensions"] = [
-        _dimension(dimension, f"{key}_{place}", place, len(base["dimensions"]) > 1)
-        for place, dimension in enumerate(base["dimensions"])
-    ]
-    return data
-
-
-def _dimension(base: dict[str, Any], key: str, place: int, removable: bool) -> dict[str, Any]:
-    data = dict(base)
-    with st.container(border=True, key=f"dimension_{key}"):
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            data["name"] = st.text_input("Dimension", base.get("name", ""), key=f"{key}_name")
-            data["kind"] = st.selectbox(
-                "Answer",
-                list(KINDS),
-                index=list(KINDS).index(base.get("kind", "single")),
-                format_func=KINDS.__getitem__,
-                key=f"{key}_kind",
-            )
-            if removable:
-                st.button(
-                    "Remove",
-                    key=f"{key}_remove",
-                    icon=":material/delete:",
-                    on_click=_remove,
-                    args=(place,),
-                    type="tertiary",
-                )
-        data["question"] = st.text_area("Question", base.get("question", ""), key=f"{key}_question", height=80)
-        if data["kind"] == "score":
-            data.pop("labels", None)
-            with st.container(horizontal=True):
-                data["minimum"] = st.number_input("From", value=base.get("minimum", 0), key=f"{key}_min")
-                data["maximum"] = st.number_input("To", value=base.get("maximum", 10), key=f"{key}_max")
-        else:
-            data.pop("minimum", None)
-            data.pop("maximum", None)
-            data["labels"] = _labels(base.get("labels", []), key)
-    return data
-
-
-def _labels(base: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
-    examples = {label["name"]: label["examples"] for label in base if label.get("examples")}
-    frame = pd.DataFrame(
-        {
-            "name": pd.Series([label["name"] for label in base], dtype="string"),
-            "description": pd.Series([label.get("description", "") for label in base], dtype="string"),
-        }
-    )
-    edited = st.data_editor(
-        frame,
-        key=f"{key}_labels",
-        num_rows="dynamic",
-        hide_index=True,
-        alt="Labels with what they mean",
-        column_config={
-            "name": st.column_config.TextColumn("Label", width="small"),
-            "description": st.column_config.TextColumn(
-                "What it means, for the model and for people", width="large"
-            ),
-        },
-    )
-    labels = []
-    for name, meaning in zip(edited["name"], edited["description"], strict=True):
-        words = "" if pd.isna(name) else str(name).strip()
-        said = "" if pd.isna(meaning) else str(meaning).strip()
-        if not words and not said:
-            continue
-        label: dict[str, Any] = {"name": words, "description": said}
-        if words in examples:
-            label["examples"] = examples[words]
-        labels.append(label)
-    return labels
+    places["top"] = st.container(key=f"{key}_top_problem")
+    data["dimensions"] = []
+    for place, dimension in enumerate(base["dimensions"]):
+        earlier = [other["name"] for other in data["dimensions"]]
+        remove = partial(_remove, place) if len(base["dimensions"]) > 1 else None
+        drawn, places[f"dimensions.{place}"] = dimension_form.draw(dimension, f"{key}_{place}", earlier, remove)
+        data["dimensions"].append(drawn)
+    st.button("Add a dimension", key="add_dimension", icon=":material/add:", on_click=add_dimension)
+    dimensions = data["dimensions"]
+    data["text"] = rules_form.text_steps(base.get("text", {}), key)
+    places["text"] = st.container(key=f"{key}_text_problem")
+    data["prefilter"] = rules_form.prefilter(base.get("prefilter", []), key, dimensions)
+    places["prefilter"] = st.container(key=f"{key}_prefilter_problem")
+    data["rules"] = rules_form.between(base.get("rules", []), key)
+    places["rules"] = st.container(key=f"{key}_rules_problem")
+    scores = [dimension["name"] for dimension in dimensions if dimension["kind"] == "score"]
+    data |= rules_form.overall(base, key, scores)
+    places["overall"] = st.container(key=f"{key}_overall_problem")
+    return Form(data, places)
 
 
 def _remove(place: int) -> None:

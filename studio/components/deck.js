@@ -88,6 +88,7 @@ class Deck {
     item.decisions.push(decision)
     this.past.push(decision)
     item.spent = 0
+    item.draft = null
     this.goTo(this.nextOpen())
     return true
   }
@@ -99,6 +100,13 @@ class Deck {
 
   accept_suggestion() {
     return this.suggestionVisible && this.decide("approve", this.item.suggestion)
+  }
+
+  // An answer chosen and not saved yet, of a kind that takes more than one key; null for none.
+  setDraft(label) {
+    if (!this.item) return
+    this.item.draft = label
+    this.onChange()
   }
 
   undo() {
@@ -121,6 +129,8 @@ class Deck {
     })
     item.decisions = item.decisions.filter((other) => other !== decision)
     if (!item.decisions.length) this.tally(item, decision.action, -1)
+    // What was chosen with several keys is there to be mended.
+    item.draft = ["multi", "score"].includes(this.settings.kind) && decision.label ? decision.label : null
     this.goTo(this.items.indexOf(item))
     if (this.past.length < 5) this.wantHistory()
     return true
@@ -302,6 +312,9 @@ function card(row) {
     suggestion: row.suggestion,
     confidence: row.confidence,
     probabilities: row.probabilities || [],
+    explanation: row.explanation || "",
+    broken: row.broken || [],
+    draft: null,
     decisions: [],
     comment: "",
     seen: false,

@@ -9,6 +9,7 @@ class Review {
     this.deck = null
     this.signature = ""
     this.view = new View(root, (what, label) => this.act(what, label))
+    this.others = new Others(this.view.others, () => this.changed())
     this.toldFinished = false
     this.listeners = [
       [window, "keydown", (event) => this.onKey(event), true],
@@ -19,7 +20,7 @@ class Review {
     for (const [target, name, handler, capture] of this.listeners) target.addEventListener(name, handler, capture)
     this.ticking = setInterval(() => this.coveredByDialog() || this.deck.tick(), 1000)
     this.view.note.oninput = () => this.deck.setComment(this.view.note.value)
-    this.view.find.oninput = () => this.view.filter(this.view.find.value)
+    this.view.find.oninput = () => this.view.panel.search(this.view.find.value)
     this.update(component)
   }
 
@@ -31,7 +32,7 @@ class Review {
     this.signature = signature
     if (this.deck) this.deck.close()
     this.toldFinished = false
-    this.view.setLabels(data.labels)
+    this.view.begin(data)
     this.deck = new Deck(data, () => this.changed())
     this.changed()
     // A choice was made above: the keys belong to the rows again, not to the box it was made in.
@@ -41,6 +42,7 @@ class Review {
 
   changed() {
     if (!this.deck) return
+    this.others.follow(this.deck)
     this.view.draw(this.deck)
     if (!this.deck.finished) this.toldFinished = false
     else if (!this.toldFinished && this.deck.seq > 0 && this.deck.unsaved === 0) {
@@ -52,11 +54,20 @@ class Review {
   act(what, label) {
     const { deck, view } = this
     if (what === "choose") {
-      if (deck.choose(label)) view.flash(label)
+      if (deck.choose(label)) view.panel.flash(label)
     } else if (what === "accept") {
-      const suggestion = deck.item && deck.item.suggestion
-      if (deck.accept_suggestion()) view.flash(suggestion)
-    } else if (what === "reject") deck.decide("reject")
+      const draft = view.panel.draft(deck.item)
+      const label = draft ?? deck.item?.suggestion
+      if (draft === null ? deck.accept_suggestion() : deck.choose(draft)) view.panel.flash(label)
+    } else if (what === "toggle") view.panel.toggle(deck, label)
+    else if (what === "draft") deck.setDraft(label)
+    else if (what === "clear") {
+      view.panel.typed = ""
+      deck.setDraft(null)
+    } else if (what === "step") view.panel.step(deck, label)
+    else if (what === "others") deck.suggestionVisible && this.others.toggle(deck)
+    else if (what === "why") deck.suggestionVisible && this.others.why(deck)
+    else if (what === "reject") deck.decide("reject")
     else if (what === "skip") deck.decide("skip")
     else if (what === "undo") deck.undo()
     else if (what === "back") deck.move(-1)
@@ -105,17 +116,20 @@ class Review {
     const verb = this.verb(event, key)
     // R and C are Streamlit's own keys (rerun, clear cache): they must not fire between decisions.
     if (verb === null) return key === "r" || key === "c" ? false : null
+    if (verb && verb[0] === "step") return target instanceof Element && target.closest(NEEDS_ARROWS) ? null : verb
     return event.repeat ? false : verb
   }
 
   verb(event, key) {
     const digit = /^\d$/.test(key) ? key : event.shiftKey ? null : (/^Digit(\d)$/.exec(event.code) || [])[1]
     if (digit !== null && digit !== undefined) {
-      const label = this.view.labels[(Number(digit) + 9) % 10]
-      return label ? ["choose", label.name] : false
+      return this.view.panel.key(key, Number(digit))
     }
+    if (this.deck.item && this.deck.item.draft !== null && (key === "Escape" || key === "Backspace")) return ["clear"]
+    const own = this.view.panel.key(key, null)
+    if (own !== null) return own
     const verbs = { Enter: "accept", x: "reject", z: "undo", Backspace: "undo", s: "skip", " ": "skip", m: "comment" }
-    const more = { b: "blind", "?": "help", "/": "find" }
+    const more = { b: "blind", e: "others", w: "why", "?": "help", "/": "find" }
     const found = verbs[key] || more[key]
     return found ? [found] : null
   }
@@ -125,16 +139,24 @@ class Review {
     if (event.key === "Enter") {
       event.preventDefault()
       if (event.repeat) return
-      if (view.firstFound) this.act("choose", view.firstFound)
+      if (view.panel.picked) this.pick(view.panel.picked)
       else if (!view.find.value.trim()) this.act("accept")
+    } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+      event.preventDefault()
+      view.panel.next(event.key === "ArrowDown" ? 1 : -1)
     } else if (event.key === "Escape") {
-      view.filter("")
+      view.panel.search("")
       view.find.blur()
     } else if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "z" && !view.find.value) {
       event.preventDefault()
       this.act("undo")
     } else return
     event.stopImmediatePropagation()
+  }
+
+  pick(name) {
+    this.view.panel.press(name)
+    this.view.panel.search("") // the row stays where several labels apply: the next one can be typed at once
   }
 
   onNoteKey(event) {
@@ -149,6 +171,7 @@ class Review {
   close() {
     clearInterval(this.ticking)
     for (const [target, name, handler, capture] of this.listeners) target.removeEventListener(name, handler, capture)
+    this.others.close()
     this.deck.close()
   }
 }

@@ -14,8 +14,9 @@ from workspace.decisions import Order
 from workspace.task import Dimension
 
 FOLDER = Path(__file__).resolve().parent
-SCRIPTS = ("outbox.js", "deck.js", "view.js", "review.js")  # one module, in this order; the last one exports
-API = f"/api/v{VERSION}/review"
+# One module, in this order; the last one exports.
+SCRIPTS = ("outbox.js", "deck.js", "labels.js", "scale.js", "others.js", "view.js", "review.js")
+API = f"/api/v{VERSION}"
 
 
 @cache
@@ -41,11 +42,13 @@ def settings(
     """What the component needs to know. When any of it changes it starts a new deck and saves the old one."""
     described = {label.name: label.description for label in dimension.labels}
     return {
-        "api": API,
+        "api": f"{API}/review",
+        "runs": f"{API}/runs",
         # Tells the workspaces apart that were ever served at this address; see outbox.js.
         "workspace": hashlib.blake2b(str(workspace).encode(), digest_size=8).hexdigest(),
         "run": run_id,
         "dimension": dimension.name,
+        "kind": dimension.kind,
         "labels": [{"name": name, "description": described.get(name, "")} for name in dimension.label_names],
         "reviewer": reviewer,
         "order": order,

@@ -1,17 +1,14 @@
 // Draws a deck. Everything people wrote goes in as text, never as markup.
 
 const number = new Intl.NumberFormat("en-US")
+const NAMES = ["line", "where", "said", "card", "broken", "why", "find", "labels", "note", "others", "saved", "pace", "sheet"]
 
 class View {
   constructor(root, act) {
     this.root = root
     this.act = act
-    this.labels = []
     this.drawnItem = null
-    for (const name of ["line", "where", "said", "card", "find", "labels", "note", "saved", "pace", "sheet"]) {
-      this[name] = root.querySelector("." + name)
-    }
-    this.buttons = [] // of labels, in their order
+    for (const name of NAMES) this[name] = root.querySelector("." + name)
     this.keys = {}
     for (const button of root.querySelectorAll("[data-do]")) {
       this.keys[button.dataset.do] ??= button
@@ -22,28 +19,12 @@ class View {
     this.sheet.onclick = (event) => event.target === this.sheet && act("help")
   }
 
-  setLabels(labels) {
-    this.labels = labels
-    const many = labels.length > 10
-    this.root.dataset.many = many
-    this.find.hidden = !many
-    this.find.value = ""
-    for (const part of this.root.querySelectorAll(".many")) part.hidden = !many
-    this.buttons = labels.map((label, index) => {
-      const button = document.createElement("button")
-      button.type = "button"
-      button.dataset.label = label.name
-      button.title = label.description ? label.name + ": " + label.description : label.name
-      const parts = []
-      if (index < 10) parts.push(element("kbd", String((index + 1) % 10)))
-      parts.push(element("span", label.name), element("em", ""), document.createElement("i"))
-      button.append(...parts)
-      button.onmousedown = (event) => event.preventDefault()
-      button.onclick = () => this.act("choose", label.name)
-      return button
-    })
-    this.labels_shown = this.buttons
-    this.root.querySelector(".labels").replaceChildren(...this.buttons)
+  begin(settings) {
+    const Kind = settings.kind === "score" ? Scale : Labels
+    this.panel = new Kind(this.labels, this.find, settings, this.act)
+    this.root.dataset.kind = settings.kind
+    this.keys.accept.lastChild.textContent = settings.kind === "multi" ? " save" : " accept"
+    this.sheet.querySelector("dl").replaceChildren(...sheetOf(this.panel.help))
     this.drawnItem = null
   }
 
@@ -62,10 +43,11 @@ class View {
       this.note.value = item ? item.comment : ""
       this.note.hidden = !item || !item.comment
       this.drawnItem = item
-      if (this.find.value) this.filter("")
+      if (this.find.value) this.panel.search("")
     }
-    this.drawLabels(deck, item)
+    this.panel.draw(deck, item)
     this.drawMeta(deck, item)
+    this.drawRemarks(deck, item)
     this.drawFoot(deck, item)
   }
 
@@ -74,21 +56,6 @@ class View {
     const skipped = deck.counts ? deck.counts.skipped : 0
     if (!skipped) return "Every row here is decided."
     return `Nothing else is waiting. ${plural(skipped, "skipped row")} will be asked again at your next visit.`
-  }
-
-  drawLabels(deck, item) {
-    const visible = deck.suggestionVisible
-    const decided = item && item.decisions[item.decisions.length - 1]
-    this.buttons.forEach((button, index) => {
-      const name = this.labels[index].name
-      const probability = visible ? item.probabilities[index] : undefined
-      button.classList.toggle("suggested", visible && item.suggestion === name)
-      const chosen = Boolean(decided) && decided.label === name
-      button.classList.toggle("chosen", chosen)
-      button.setAttribute("aria-pressed", chosen)
-      button.querySelector("em").textContent = probability === undefined ? "" : Math.round(probability * 100) + "%"
-      button.querySelector("i").style.width = probability === undefined ? "0" : (probability * 100).toFixed(1) + "%"
-    })
   }
 
   drawMeta(deck, item) {
@@ -100,21 +67,35 @@ class View {
     this.where.textContent = item ? "Row " + number.format(item.number + 1) + (item.domain ? "  " + item.domain : "") : ""
     disable(this.keys.back, deck.position === 0)
     disable(this.keys.forward, deck.position >= deck.items.length - 1)
-    const decided = item && item.decisions[item.decisions.length - 1]
-    if (decided) this.say("you said ", decided.label || { reject: "no label", skip: "skip" }[decided.action] || "", "")
-    else if (deck.suggestionVisible) {
-      this.say("model says ", item.suggestion, item.confidence === null ? "" : " at " + percent(item.confidence))
-    } else this.say(item && deck.blind ? "suggestion hidden" : "", "", "")
+    const decided = lastOf(item)
+    if (decided) {
+      const words = { reject: "no label", skip: "skip" }
+      this.say("you said ", decided.label ? this.panel.said(decided.label) : words[decided.action] || "", "")
+    } else if (deck.suggestionVisible) this.say("model says ", ...this.panel.words(item))
+    else this.say(item && deck.blind ? "suggestion hidden" : "", "", "")
   }
 
   say(before, strong, after) {
     this.said.replaceChildren(before, element("b", strong), after)
+    this.said.title = this.said.textContent
+  }
+
+  // Rules the row breaks and the model's reason speak of what the model says: hidden with it.
+  drawRemarks(deck, item) {
+    const visible = deck.suggestionVisible
+    const broken = visible ? item.broken : []
+    const why = visible ? item.explanation : ""
+    this.broken.hidden = !broken.length
+    this.why.hidden = !why
+    if (broken.length) this.broken.replaceChildren(...broken.map((message) => element("p", message)))
+    if (why) this.why.replaceChildren(element("b", "why "), why)
   }
 
   drawFoot(deck, item) {
     const { unsaved, problem } = deck
-    disable(this.keys.accept, !deck.suggestionVisible)
+    disable(this.keys.accept, !deck.suggestionVisible && this.panel.draft(item) === null)
     disable(this.keys.undo, !deck.past.length)
+    disable(this.keys.others, !deck.suggestionVisible)
     for (const name of ["reject", "skip", "comment"]) disable(this.keys[name], !item)
     this.keys.blind.setAttribute("aria-pressed", deck.blind)
     const trouble = problem && unsaved > 0
@@ -135,39 +116,32 @@ class View {
     this.pace.textContent = parts.join(", ")
   }
 
-  // Choosing by typing, for more labels than digits
-
-  filter(text) {
-    if (this.find.value !== text) this.find.value = text
-    const wanted = text.trim().toLocaleLowerCase()
-    const rank = (name) => {
-      const place = name.toLocaleLowerCase().indexOf(wanted)
-      return place < 0 ? Infinity : place
-    }
-    this.labels_shown = this.buttons.filter((button) => rank(button.dataset.label) < Infinity)
-    if (wanted) this.labels_shown.sort((a, b) => rank(a.dataset.label) - rank(b.dataset.label))
-    for (const button of this.buttons) {
-      button.hidden = !this.labels_shown.includes(button)
-      button.classList.toggle("first", Boolean(wanted) && button === this.labels_shown[0])
-      button.style.order = wanted ? this.labels_shown.indexOf(button) : ""
-    }
-  }
-
-  get firstFound() {
-    return this.find.value.trim() && this.labels_shown.length ? this.labels_shown[0].dataset.label : null
-  }
-
-  flash(label) {
-    const button = this.buttons.find((other) => other.dataset.label === label)
-    if (!button) return
-    button.classList.add("hit")
-    setTimeout(() => button.classList.remove("hit"), 110)
-  }
-
   openNote() {
     this.note.hidden = false
     this.note.focus()
   }
+}
+
+const COMMON = [
+  ["X", "reject: no answer fits"],
+  ["S or Space", "skip, decide another time"],
+  ["Z or Backspace", "undo, as far back as you like"],
+  ["← →", "look at rows before and after"],
+  ["M", "write a comment, Enter keeps it"],
+  ["B", "blind: hide what the model says"],
+  ["E", "what others said of this row"],
+  ["W", "ask the model why"],
+  ["?", "show or hide this sheet"],
+]
+
+// Lines of the help sheet: the keys of the kind at hand, then those of all.
+function sheetOf(own) {
+  return [...own, ...COMMON].flatMap(([keys, meaning]) => {
+    const term = document.createElement("dt")
+    const words = keys.split(" ").flatMap((key) => [/^(or|to)$/.test(key) ? key : element("kbd", key), " "])
+    term.append(...words.slice(0, -1))
+    return [term, element("dd", meaning)]
+  })
 }
 
 function element(tag, text) {

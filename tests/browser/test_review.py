@@ -11,10 +11,12 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.conftest import Serve, Server, settled
+from tests.seeded_kinds import kinds_file
 from tests.seeding import SENTIMENT, seeded_file
 from workspace import decisions, labels
 from workspace.facts import RunSpec
 from workspace.store import open_store
+from workspace.task import Dimension, Label, Task, join_labels
 
 TEXTS = [f"Message {number}: the parcel came {number} days late." for number in range(200)]
 RUNS = 12  # at least one for every test that shares the studio: decisions belong to a task
@@ -310,22 +312,122 @@ def test_hostile_texts_are_shown_as_they_are(tmp_path: Path, serve: Serve, page:
     expect(page.get_by_text("Nothing is waiting in this run.")).to_be_visible()
 
 
-def test_many_labels_are_found_by_typing(tmp_path: Path, serve: Serve, page: Page) -> None:
-    names = [f"topic {number}" for number in range(24)] + ["Sport", "Transport"]
-    path = tmp_path / "many.duckdb"
-    spec = seeded_file(path, TEXTS[:6], names)[0]
-    desk = Desk(serve(path), spec)
+def dimension_desk(tmp_path: Path, serve: Serve, dimension: Dimension) -> Desk:
+    """A studio on a run that asks one question of this kind."""
+    path = tmp_path / "kind.duckdb"
+    spec = kinds_file(path, Task(name="asked", dimensions=(dimension,)), TEXTS[:12])
+    return Desk(serve(path), spec)
+
+
+def test_of_a_hundred_labels_digits_are_the_likeliest_and_the_rest_is_found(
+    tmp_path: Path, serve: Serve, page: Page
+) -> None:
+    names = [f"topic:number {number}" for number in range(98)] + ["Sport", "way:Transport"]
+    asked = Dimension(name="topic", question="What is it about?", labels=tuple(Label(name=name) for name in names))
+    desk = dimension_desk(tmp_path, serve, asked)
     desk.open(page, order="In+file+order")
-    first = press(page, "0")  # the tenth
+    suggestion = page.locator(".likely button.suggested").get_attribute("data-label")
+    assert suggestion == page.locator(".likely button").first.get_attribute("data-label")
+    second = page.locator(".likely button").nth(1).get_attribute("data-label")
+    first = press(page, "2")
     page.keyboard.press("/")
     page.keyboard.type("spo")
     expect(page.locator(".labels button:visible")).to_have_count(2)
-    second = row(page)
+    assert page.locator(".found button.first").get_attribute("data-label") == "Sport"
+    page.keyboard.press("ArrowDown")
+    typed = row(page)
     page.keyboard.press("Enter")
-    expect(page.locator("#deck")).not_to_have_attribute("data-row", second)
+    expect(page.locator("#deck")).not_to_have_attribute("data-row", typed)
     expect(page.locator(".find")).to_have_value("")
+    page.keyboard.press("Escape")
+    assert page.locator(".all h4").all_inner_texts() == ["topic", "way", "more"]
+    page.keyboard.press("b")  # nothing of what the model thinks is left: not even in the order of the labels
+    expect(page.locator(".likely button")).to_have_count(0)
+    assert press(page, "x")
     saved(page)
-    assert desk.database(tmp_path).decided == {first: "topic 9", second: "Sport"}
+    database = desk.database(tmp_path)
+    assert database.decided[first] == second
+    assert database.decided[typed] == "way:Transport"
+
+
+def test_several_labels_are_switched_and_saved_together(tmp_path: Path, serve: Serve, page: Page) -> None:
+    names = ("money", "delivery", "account", "fault", "tone")
+    asked = Dimension(
+        name="tags", kind="multi", question="Which apply?", labels=tuple(Label(name=name) for name in names)
+    )
+    desk = dimension_desk(tmp_path, serve, asked)
+    desk.open(page, order="In+file+order")
+    assert desk.spec.dimensions[0].kind == "multi"
+    on = page.locator(".labels button.chosen")
+    suggested = on.evaluate_all("buttons => buttons.map(button => button.dataset.label)")
+    accepted = press(page, "Enter")  # as it stands
+    changed = row(page)
+    before = set(on.evaluate_all("buttons => buttons.map(button => button.dataset.label)"))
+    page.keyboard.press("1")
+    page.keyboard.press("3")
+    assert row(page) == changed, "nothing is saved before Enter"
+    press(page, "Enter")
+    none = press(page, "n")
+    page.keyboard.press("b")
+    blind = row(page)
+    page.keyboard.press("Enter")  # nothing is chosen and nothing suggested
+    assert row(page) == blind
+    page.keyboard.press("5")
+    page.keyboard.press("2")
+    page.keyboard.press("4")
+    page.keyboard.press("4")
+    press(page, "Enter")
+    press(page, "z")  # what was chosen is there to be mended
+    assert on.evaluate_all("buttons => buttons.map(button => button.dataset.label)") == ["delivery", "tone"]
+    press(page, "Enter")
+    saved(page)
+    database = desk.database(tmp_path)
+    assert database.decided[accepted] == join_labels(suggested, names)
+    assert database.decided[changed] == join_labels(before ^ {"money", "account"}, names)
+    assert database.decided[none] == "(none)"
+    assert database.decided[blind] == "delivery|tone"
+    actions = {event["row_id"]: event["action"] for event in database.events}
+    assert actions[accepted] == "approve"
+
+
+def test_a_figure_is_saved_as_soon_as_no_longer_one_begins_like_it(
+    tmp_path: Path, serve: Serve, page: Page
+) -> None:
+    desk = dimension_desk(tmp_path, serve, Dimension(name="urgency", kind="score", question="How urgent is it?"))
+    desk.open(page, order="In+file+order")
+    expect(page.locator(".said")).to_contain_text("give or take")
+    suggestion = page.locator(".scale button.suggested").get_attribute("data-label")
+    accepted = press(page, "Enter")
+    seven = press(page, "7")
+    one = row(page)
+    page.keyboard.press("1")
+    assert row(page) == one, "ten begins like one"
+    press(page, "Enter")
+    ten = row(page)
+    page.keyboard.press("1")
+    press(page, "0")
+    stepped = row(page)
+    start = int(page.locator(".scale button.suggested").get_attribute("data-label") or "")
+    for _ in range(3):
+        page.keyboard.press("ArrowUp" if start <= 7 else "ArrowDown")
+    press(page, "Enter")
+    taken_back = row(page)
+    page.keyboard.press("1")
+    page.keyboard.press("Escape")
+    page.keyboard.press("b")
+    page.keyboard.press("Enter")  # hidden, and nothing is chosen
+    assert row(page) == taken_back
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("choose a figure from 0 to 10")
+    page.keyboard.press("?")
+    saved(page)
+    assert desk.database(tmp_path).decided == {
+        accepted: suggestion,
+        seven: "7",
+        one: "1",
+        ten: "10",
+        stepped: str(start + 3 if start <= 7 else start - 3),
+    }
 
 
 def test_mouse_and_touch_alone_are_enough(
