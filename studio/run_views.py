@@ -143,17 +143,23 @@ def summary_line(run: RunRecord) -> str:
 
 
 def label_table(found: Sequence[labels.CurrentLabel]) -> None:
-    """Rows with their current label; the gold column only where the file brought gold labels."""
+    """Rows with their current label; a column that says nothing about any of these rows is left out."""
     gold = any(item.gold for item in found)
+    scores = any(item.value is not None for item in found)
+    reasons = any(item.explanation for item in found)
+    labelers = len({item.labeler for item in found if item.labeler}) > 1
     ui.table(
         [
             {
                 "Row": item.row_no + 1,
                 "Text": item.text,
-                "Label": item.label or ("failed" if item.error else "rejected"),
+                "Label": item.label or _no_label(item),
+                **({"Score": _score(item)} if scores else {}),
                 "Confidence": None if item.confidence is None else 100 * item.confidence,
                 "Decided by": item.decided_by,
+                **({"Answered by": item.labeler} if labelers else {}),
                 **({"Gold": item.gold} if gold else {}),
+                **({"Why": item.explanation} if reasons else {}),
             }
             for item in found
         ],
@@ -165,3 +171,15 @@ def label_table(found: Sequence[labels.CurrentLabel]) -> None:
             "Confidence": st.column_config.ProgressColumn(width=130, format="%.0f%%", min_value=0, max_value=100),
         },
     )
+
+
+def _no_label(item: labels.CurrentLabel) -> str:
+    if item.dropped:
+        return f"left out ({item.dropped})"
+    return "failed" if item.error else "rejected"
+
+
+def _score(item: labels.CurrentLabel) -> str | None:
+    if item.value is None:
+        return None
+    return f"{item.value:.1f} ± {item.spread:.1f}" if item.spread else f"{item.value:.1f}"
