@@ -99,7 +99,7 @@ def _middle(whole: str, parts: list[Sentence], left: int, gap: int) -> list[tupl
 
 def sentences(text: str) -> list[Sentence]:
     """The sentences and lines of a text with the white space after them; all characters belong to one."""
-    ends = [match.end() for match in _SENTENCE.finditer(text)]
+    ends = [match.end() for match in _SENTENCE.finditer(text) if _between(text, match.end())]
     if not ends or ends[-1] < len(text):
         ends.append(len(text))
     spans = [(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True) if start < end]
@@ -145,9 +145,7 @@ def _shortest(text: str, start: int, end: int, room: int) -> int:
         middle = (low + high) // 2
         low, high = (low, middle) if tokens(text[middle:end]) <= room else (middle + 1, high)
     space = text.find(" ", low, end)
-    if low > start and 0 <= space < low + (end - low) // 2:
-        return space + 1
-    place = low
+    place = space + 1 if low > start and 0 <= space < low + (end - low) // 2 else low
     while place < end and not _between(text, place):
         place += 1
     return place
@@ -168,7 +166,11 @@ def _between(text: str, place: int) -> bool:
     before, after = text[place - 1], text[place]
     if before == "\r" and after == "\n":
         return False
-    if after == _JOINER or before == _JOINER or unicodedata.category(after) in ("Mn", "Me", "Mc"):
+    if (
+        after == _JOINER
+        or (before == _JOINER and not after.isspace())
+        or unicodedata.category(after) in ("Mn", "Me", "Mc")
+    ):
         return False
     if "\U0001f3fb" <= after <= "\U0001f3ff" or "\U000e0020" <= after <= "\U000e007f":
         return False

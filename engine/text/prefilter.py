@@ -1,7 +1,7 @@
 """Rules that decide about rows before any model does: by words, or by a pattern in time linear in the text.
 
 Patterns are read by RE2, which has neither lookarounds nor back references and therefore no pattern that takes
-forever. A text is searched up to `LONGEST` characters, and a pattern may be `LARGEST` instructions long, so that
+forever. A text is searched up to `LONGEST` characters, which end it for `$`, too, and a pattern may be `LARGEST` instructions long, so that
 there is a bound on the work for a row: mostly microseconds, half a second for the worst of rules.
 """
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from itertools import product
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given, settings
@@ -64,7 +64,7 @@ def test_only_one_character_grows_in_lower_case() -> None:
 def test_white_space_is_single_and_words_stay(raw: str) -> None:
     found = prepared(raw, whitespace=True)
     assert found.split() == raw.split()
-    assert all(not (a.isspace() and b.isspace()) for a, b in zip(found, found[1:], strict=False))
+    assert all(not (a.isspace() and b.isspace()) for a, b in pairwise(found))
     assert found == found.strip()
     assert prepared(found, whitespace=True) == found
 
