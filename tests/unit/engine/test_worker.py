@@ -21,17 +21,21 @@ from engine.models.catalog import embedded
 from engine.worker_process import WorkerDied, WorkerProcess
 from tests.unit.engine.conftest import spec
 from workspace.errors import ModelError
-from workspace.facts import ModelSpec
+from workspace.facts import DimensionSpec, ModelSpec, RunSpec
 
 FEELING = spec("Positive", "Negative")
 MANY = [f"message number {number} of a long day" for number in range(4000)]
 DEADLINE = 60.0  # seconds to wait for something that takes one
 
 
+def run_of(*dimensions: DimensionSpec, model: ModelSpec | None = None) -> RunSpec:
+    return RunSpec("", "", "test", "", model or embedded(), dimensions)
+
+
 @pytest.fixture(scope="module")
 def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerProcess]:
     with WorkerProcess() as made:
-        made.start(embedded(), [FEELING], tmp_path_factory.mktemp("worker") / "worker.log")
+        made.start(run_of(FEELING), tmp_path_factory.mktemp("worker") / "worker.log")
         yield made
 
 
@@ -47,38 +51,37 @@ def gone(pid: int) -> bool:
 
 def test_a_worker_scores_rows_in_order(worker: WorkerProcess) -> None:
     heard: list[int] = []
-    answers = worker.score(FEELING, ["I love it", "I hate it", "I love it"], heard.append)
-    assert [len(answer.logprobs) for answer in answers] == [2, 2, 2]
-    assert answers[0].logprobs == answers[2].logprobs
+    answers = worker.score(["I love it", "I hate it", "I love it"], heard.append)
+    assert [[len(answer.logprobs) for answer in row] for row in answers] == [[2], [2], [2]]
+    assert answers[0] == answers[2]
     assert heard[-1] == 3
     assert worker.alive
     assert worker.pid != os.getpid()
 
 
-def test_a_dimension_that_cannot_be_asked_leaves_the_worker_usable(worker: WorkerProcess) -> None:
-    pid = worker.pid
-    with pytest.raises(ModelError):
-        worker.score(spec("same", "same"), ["x"])
-    assert len(worker.score(FEELING, ["x"])) == 1
-    assert worker.pid == pid
+def test_a_dimension_that_cannot_be_asked_leaves_no_process(tmp_path: Path) -> None:
+    with WorkerProcess() as worker:
+        with pytest.raises(ModelError, match="same word"):
+            worker.start(run_of(spec("same", "same")), tmp_path / "worker.log")
+        assert not worker.alive
 
 
 def test_a_lone_surrogate_is_refused_with_a_sentence(worker: WorkerProcess) -> None:
     with pytest.raises(ModelError, match="cannot be handed"):
-        worker.score(FEELING, ["\ud800"])
-    assert len(worker.score(FEELING, ["x"])) == 1
+        worker.score(["\ud800"])
+    assert len(worker.score(["x"])) == 1
 
 
 def test_a_killed_worker_is_told_apart_leaves_nothing_and_starts_again(tmp_path: Path) -> None:
     with WorkerProcess() as worker:
-        worker.start(embedded(), [FEELING], tmp_path / "worker.log")
+        worker.start(run_of(FEELING), tmp_path / "worker.log")
         pid = worker.pid
         begun = threading.Event()
         raised: list[BaseException] = []
 
         def ask() -> None:
             try:
-                worker.score(FEELING, MANY, lambda _: begun.set())
+                worker.score(MANY, lambda _: begun.set())
             except WorkerDied as error:
                 raised.append(error)
 
@@ -92,9 +95,9 @@ def test_a_killed_worker_is_told_apart_leaves_nothing_and_starts_again(tmp_path:
         assert not worker.alive
         assert worker.pid == 0
         with pytest.raises(WorkerDied):
-            worker.score(FEELING, ["x"])
-        worker.start(embedded(), [FEELING], tmp_path / "worker.log")
-        assert len(worker.score(FEELING, ["x"])) == 1
+            worker.score(["x"])
+        worker.start(run_of(FEELING), tmp_path / "worker.log")
+        assert len(worker.score(["x"])) == 1
 
 
 @pytest.mark.parametrize("content", [None, b"GGUF" + b"\0" * 100, b"<html>404</html>"])
@@ -104,7 +107,9 @@ def test_a_bad_model_file_is_a_model_error_and_leaves_no_process(tmp_path: Path,
         file.write_bytes(content)
     with WorkerProcess() as worker:
         with pytest.raises(ModelError):
-            worker.start(ModelSpec("llama_cpp", "bad", str(file), "0" * 32), [FEELING], tmp_path / "worker.log")
+            worker.start(
+                run_of(FEELING, model=ModelSpec("llama_cpp", "bad", str(file), "0" * 32)), tmp_path / "worker.log"
+            )
         assert not worker.alive
 
 
@@ -113,17 +118,15 @@ def test_the_worker_ends_when_its_parent_is_killed_in_the_middle_of_a_batch(tmp_
     program = f"""
 import sys
 from pathlib import Path
-from engine.models.catalog import embedded
 from engine.worker_process import WorkerProcess
-from tests.unit.engine.conftest import spec
+from tests.unit.engine.test_worker import FEELING, run_of
 worker = WorkerProcess()
-feeling = spec("Positive", "Negative")
-worker.start(embedded(), [feeling], Path({str(tmp_path / "worker.log")!r}))
+worker.start(run_of(FEELING), Path({str(tmp_path / "worker.log")!r}))
 said = []
 def begun(_):
     if not said:
         said.append(print(worker.pid, flush=True))
-worker.score(feeling, [f"message number {{n}}" for n in range(4000)], begun)
+worker.score([f"message number {{n}}" for n in range(4000)], begun)
 """
     root = Path(__file__).resolve().parents[3]
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=root)
@@ -153,7 +156,7 @@ def test_what_a_library_prints_does_not_reach_the_channel() -> None:
 
 
 def test_frames_survive_the_way() -> None:
-    message = frames.Scored(3, (Answer((-0.5, -1.0), 10, 0, 0.1, ("truncated",)),), 0.2)
+    message = frames.Scored(3, ((Answer((-0.5, -1.0), 10, 0, 0.1, ("truncated",)),),), 0.2)
     stream = io.BytesIO(frames.encode(message) * 2)
     for _ in range(2):
         body = frames.read_body(stream)
