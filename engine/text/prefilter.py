@@ -1,8 +1,8 @@
 """Rules that decide about rows before any model does: by words, or by a pattern in time linear in the text.
 
 Patterns are read by RE2, which has neither lookarounds nor back references and therefore no pattern that takes
-forever. A text is searched up to `LONGEST` characters, which end it for `$`, too, and a pattern may be `LARGEST` instructions long, so that
-there is a bound on the work for a row: mostly microseconds, half a second for the worst of rules.
+forever. A text is searched up to `LONGEST` characters, where it ends for `$`, too, and a pattern may be `LARGEST`
+instructions long. So there is a bound on the work for a row: mostly microseconds, half a second for the worst.
 """
 
 from __future__ import annotations

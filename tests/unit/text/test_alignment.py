@@ -5,10 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.text.alignment import Aligned, Edit, edited, unchanged
+from engine.text.preparing import PreparedText
 from tests.unit.text.texts import texts
 
 
-def check(text: Aligned) -> None:
+def check(text: Aligned | PreparedText) -> None:
     """The laws of every alignment."""
     alignment = text.alignment
     assert alignment.length == len(text.text)
@@ -24,7 +25,7 @@ def check(text: Aligned) -> None:
         last = (start, end)
 
 
-def copied(text: Aligned) -> None:
+def copied(text: Aligned | PreparedText) -> None:
     """What was copied is exactly what stands in the raw text, and each character leads to itself."""
     for at, to, start, end, each in text.alignment.pieces():
         if each:

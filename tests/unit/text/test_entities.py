@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from engine.text import entities, preparing
+from engine.text.compression import tokens
 from engine.text.entities import Entity, Finder, hint
 from engine.text.preparing import prepare
 from tests.unit.text.test_alignment import check, copied
@@ -105,6 +106,6 @@ def test_a_hint_leaves_room_for_the_text(finder: Finder) -> None:
     raw = ADA + " " + "They talked about machines. " * 40
     found = prepare([raw], Preparation(entities=True, max_tokens=200))[0]
     assert found.warnings == ("compressed",)
-    assert preparing.tokens(found.text) <= 200
+    assert tokens(found.text) <= 200
     assert found.text.endswith("</ENT>")
     assert "<ENT>" not in prepare([raw], Preparation(entities=True, max_tokens=40))[0].text

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ class Told:
         self.dimensions = dimensions
         self.loaded = LoadedModel("told", "1", 1, 1, 1, (), 0.0)
 
-    def ask(self, rows: list[str], progress: Progress | None = None) -> list[tuple[Answer, ...]]:
+    def ask(self, rows: Sequence[str], progress: Progress | None = None) -> list[tuple[Answer, ...]]:
         self.rows += rows
         if progress:
             progress(len(rows))
