@@ -87,7 +87,7 @@ class LocalExecutor:
     def __init__(self, log_path: Path, make_worker: Callable[[], Worker] = WorkerProcess) -> None:
         self._log_path = log_path
         self._worker = make_worker()
-        self._loaded: RunSpec | None = None  # what the worker was started for
+        self._loaded: RunSpec | None = None  # of the run the worker was started for
         self._doing = ""
         self._closings = 0
         self._closing = asyncio.Event()
@@ -101,7 +101,7 @@ class LocalExecutor:
         """See `Executor`."""
         self._closing.clear()
         alive = _Signs(progress)
-        if self._loaded != batch.spec or not self._worker.pid:
+        if self._loaded is None or _asks(self._loaded) != _asks(batch.spec) or not self._worker.pid:
             await self._load(batch, alive)
         began = time.monotonic()
         try:
@@ -153,6 +153,13 @@ class LocalExecutor:
             self._doing = ""
         self._loaded = batch.spec
         log.info("%s loaded in %.1f s", model.name, time.monotonic() - began)
+
+
+def _asks(spec: RunSpec) -> RunSpec:
+    """What makes a loaded model answer otherwise; runs that have it in common share it. What a run may cost is
+    counted by its id."""
+    run_id = spec.run_id if spec.settings.budget is not None else ""
+    return msgspec.structs.replace(spec, run_id=run_id, task_id="", task_name="", prompt_id="")
 
 
 class _Signs:

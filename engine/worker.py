@@ -21,9 +21,9 @@ from typing import BinaryIO
 import msgspec
 
 from engine import worker_frames as frames
-from engine.labeler import Labeler
+from engine.labeler import Labeler, bounded
 from engine.models.opening import open_labeler
-from workspace.errors import ModelError, WinnowError
+from workspace.errors import BudgetReached, ModelError, WinnowError
 
 _LOADING_EVERY = 0.2  # seconds between signs of life while loading
 
@@ -86,7 +86,8 @@ class _Worker:
             else:
                 self._score(request)
         except WinnowError as error:
-            self._send(frames.Failed(error.title, error.advice, error.details))
+            budget = isinstance(error, BudgetReached)
+            self._send(frames.Failed(error.title, error.advice, error.details, budget))
         except MemoryError:
             text = "There is not enough memory for this model."
             self._send(frames.Failed(text, "Close other programs or choose a smaller one.", ""))
@@ -112,7 +113,8 @@ class _Worker:
             raise ModelError("No model is loaded.", "Load one first.")
         started = time.perf_counter()
         answers = self._labeler.ask(request.rows, lambda rows: self._send(frames.Scoring(request.batch, rows)))
-        self._send(frames.Scored(request.batch, tuple(answers), time.perf_counter() - started))
+        kept = tuple(tuple(map(bounded, row)) for row in answers)  # whatever a model said, it fits a frame
+        self._send(frames.Scored(request.batch, kept, time.perf_counter() - started))
 
     def _send(self, reply: frames.Reply) -> None:
         self._replies.write(frames.encode(reply))

@@ -13,6 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from engine.labeler import Answer, LoadedModel
+from workspace.errors import BudgetReached, ModelError
 from workspace.facts import RunSpec
 
 # A claim of rows is a few hundred kB. The bound leaves room for rows of several MB and still fits any memory.
@@ -65,11 +66,17 @@ class Scored(msgspec.Struct, frozen=True, tag="scored"):
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
-    """The request could not be done; the worker goes on. Fields are those of `workspace.errors.ModelError`."""
+    """The request could not be done; the worker goes on. Fields are those of `workspace.errors.ModelError`, which
+    is a BudgetReached if `budget`."""
 
     title: str
     advice: str
     details: str
+    budget: bool = False
+
+    def error(self) -> ModelError:
+        """What is to be raised on the other side."""
+        return (BudgetReached if self.budget else ModelError)(self.title, self.advice, self.details)
 
 
 Request = Load | Score

@@ -176,7 +176,7 @@ class WorkerProcess:
             if isinstance(reply, tuple):
                 raise self._died("ended", reply[0])
             if isinstance(reply, frames.Failed):
-                raise ModelError(reply.title, reply.advice, reply.details)
+                raise reply.error()
             if isinstance(reply, expected):
                 return reply
             heard(reply)

@@ -13,11 +13,12 @@ import msgspec
 
 from engine.cluster.driver import Driver
 from engine.cluster.effects import Claim, GiveUp
+from engine.cluster.entries import StateSet
 from engine.cluster.facts import error_answer, labeled
 from engine.cluster.own_models import OwnModels
 from engine.executor import Batch, Executor
 from engine.worker_process import WorkerDied
-from workspace.errors import ModelError
+from workspace.errors import BudgetReached, EngineError, ModelError
 from workspace.facts import RunSpec
 
 log = logging.getLogger("engine")
@@ -145,6 +146,10 @@ class Bench:
             if not self._stopping:
                 self._troubles[work.run_id] = STARTED_AGAIN
             self._driver().gave_up(claim, "stopped" if self._stopping else "died", death.title)
+        except BudgetReached as error:
+            log.warning("batch %s: what the run may cost is reached", claim.name)
+            await self._pause(work.run_id, str(error))
+            self._driver().gave_up(claim, "stopped", str(error))
         except ModelError as error:
             # The words are for people's eyes: a model's words about a row do not belong in a log.
             log.warning("batch %s: the model cannot be used", claim.name)
@@ -156,6 +161,14 @@ class Bench:
             ids = [row_id for row_id, _, _ in rows]
             made = labeled(spec, claim, ids, result.answers, self._name(), result.seconds, time.time())
             self._driver().finished(claim, made)
+
+    async def _pause(self, run_id: str, why: str) -> None:
+        """On all machines: what was spent here was spent for all of them."""
+        driver = self._driver()
+        run = driver.core.plan.runs.get(run_id)
+        if run is not None and run.state == "running":
+            with contextlib.suppress(EngineError):  # it is joining a cluster: the next batch says it again
+                await driver.append([StateSet(run_id, "paused", why[:2000], driver.core.next_clock())])
 
     def _give_back(self, run_id: str, why: str) -> None:
         """What waits of a run that cannot be done here."""

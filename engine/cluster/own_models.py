@@ -1,4 +1,9 @@
-"""The models of this machine: where each lies, which it cannot run and why, and how it comes by those it lacks."""
+"""The models of this machine: where each lies, which it cannot run and why, and how it comes by those it lacks.
+
+A model that is a file is found by its content or fetched from another machine. Embeddings come with the program. A
+model of Ollama can be used where Ollama has it; one of another server, which may cost money, only where somebody
+on this machine started a run with it.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +19,12 @@ from engine.cluster.capacity import Capacity, look
 from engine.cluster.messages import AnyMessage, Refusal
 from engine.cluster.model_transfer import MODEL_MESSAGES, ModelTraveler, words
 from engine.models import catalog
+from workspace.errors import ModelError
 from workspace.facts import ModelSpec
 
 LOOK_AGAIN = 30.0  # seconds until it is looked again whether a model is where it was, or somewhere else
 FILES = "llama_cpp"  # the backend whose models are files, which can be found by their content and travel
+WITHOUT_FILES = ("embedding", "ollama", "openai")
 
 
 class OwnModels:
@@ -32,6 +39,7 @@ class OwnModels:
         self._paths = dict(known)
         self._remember = remember
         self._refused: dict[str, str] = {}
+        self._elsewhere: dict[str, str] = {}  # by digest: why a model that is no file cannot be used here
         self._looked: dict[str, float] = {}
         self._looking: set[asyncio.Task[None]] = set()
         self._size = Capacity(os.cpu_count() or 1, 0, 0)
@@ -59,6 +67,7 @@ class OwnModels:
         """Somebody on this machine says where it lies."""
         if model.path:
             self._refused.pop(model.digest, None)
+            self._elsewhere.pop(model.digest, None)
             self._keep(model.digest, model.path)
 
     def refuse(self, digest: str, why: str) -> None:
@@ -71,8 +80,8 @@ class OwnModels:
 
     def refusals(self) -> tuple[Refusal, ...]:
         """Models this machine cannot run, and why."""
-        own = tuple(Refusal(digest, why[:2000]) for digest, why in self._refused.items())
-        return (*own, *self._traveler.refusals())
+        why_not = {**self._elsewhere, **self._refused}
+        return (*(Refusal(digest, why[:2000]) for digest, why in why_not.items()), *self._traveler.refusals())
 
     def doing(self) -> dict[str, str]:
         """What is being done about models that are not here, in words, by digest."""
@@ -80,11 +89,13 @@ class OwnModels:
 
     def tick(self, wanted: Iterable[ModelSpec], others: Collection[str]) -> None:
         """About once a second: `wanted` are the models of runs that go on, `others` members within reach."""
-        files = {model.digest: model for model in wanted if model.backend == FILES}
-        for model in files.values():
+        every = {model.digest: model for model in wanted if model.backend in (FILES, *WITHOUT_FILES)}
+        files = {digest: model for digest, model in every.items() if model.backend == FILES}
+        self._elsewhere = {digest: why for digest, why in self._elsewhere.items() if digest in every}
+        for model in every.values():
             if time.monotonic() - self._looked.get(model.digest, float("-inf")) > LOOK_AGAIN:
                 self._looked[model.digest] = time.monotonic()
-                self._later(self._look_for(model))
+                self._later(self._look_for(model) if model.backend == FILES else self._ask_for(model))
         for transfer in self._traveler.transfers():
             if transfer.digest not in files:
                 self._looked.pop(transfer.digest, None)
@@ -126,6 +137,21 @@ class OwnModels:
         else:
             self._keep(model.digest, str(found))
 
+    async def _ask_for(self, model: ModelSpec) -> None:
+        """A model that is no file: here, or in words why not."""
+        if model.backend != "embedding" and model.digest in self._paths:
+            return  # somebody on this machine said where
+        try:
+            path, why_not = await asyncio.to_thread(_without_file, model)
+        except ModelError as error:
+            path, why_not = None, str(error)
+        if path is None:
+            self._paths.pop(model.digest, None)
+            self._elsewhere[model.digest] = why_not
+        else:
+            self._paths[model.digest] = path
+            self._elsewhere.pop(model.digest, None)
+
     def _find_fitting(self, digest: str) -> tuple[Path | None, str]:
         found = self._find(digest)
         return found, "" if found is None else self._fits(found.stat().st_size)
@@ -153,3 +179,16 @@ class OwnModels:
         self._looking.add(task)
         task.add_done_callback(self._looking.discard)
         return task
+
+
+def _without_file(model: ModelSpec) -> tuple[str | None, str]:
+    """Where a model that is no file can be asked from here, or why it cannot. Blocks; raises ModelError."""
+    if model.backend == "embedding":
+        here = catalog.likeness().digest == model.digest
+        return ("", "") if here else (None, f"{model.name} is of another version here: update Winnow.")
+    if model.backend == "ollama":
+        from engine.models import servers
+
+        own = servers.own(model)
+        return (own.path, "") if own is not None else (None, f"Ollama has no {model.name} here.")
+    return None, f"{model.name} is asked at a server: start the run on this machine too if it should do so."

@@ -10,11 +10,12 @@ import msgspec
 from engine.cluster import entries as log
 from engine.cluster.driver import Driver
 from engine.cluster.own_models import OwnModels
-from engine.cluster.plan import RunPlan
+from engine.cluster.plan import RunPlan, row_bytes
 from workspace.errors import EngineError
 from workspace.facts import RunSpec, RunState
 
 Row = tuple[str, str, str]  # id, text, domain
+MOST_ROW_BYTES = 4 << 20  # of the probabilities of one row; its entry has to fit a message
 
 
 class Runs:
@@ -29,6 +30,11 @@ class Runs:
         """Know a run; returns the rows it has. Raises EngineError when the id is taken by a different run."""
         if not 1 <= len(spec.dimensions) <= log.MAX_DIMENSIONS or any(not part.labels for part in spec.dimensions):
             raise EngineError("This run asks nothing the engine can answer.", "Check the labels of its task.")
+        if row_bytes(spec) > MOST_ROW_BYTES:
+            raise EngineError(
+                "This task has too many labels to be asked at once.",
+                "Ask some of its dimensions in a task of their own, or each in one way only.",
+            )
         async with self._changing:
             run = self._driver.core.plan.runs.get(spec.run_id)
             old = run.spec if run is not None else None

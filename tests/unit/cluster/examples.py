@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.labeler import Answer, LoadedModel, Progress
 from engine.worker_process import WorkerDied
 from tests.seeding import fact_of
-from workspace.errors import ModelError
+from workspace.errors import BudgetReached, ModelError
 from workspace.facts import DimensionSpec, Fact, ModelSpec, RunSpec, run_id
 from workspace.ids import row_id
 
@@ -50,7 +50,8 @@ def fact(run: RunSpec, row: str, name: str = "mood", kind: str = "label") -> Fac
 
 
 class RuleWorker:
-    """A worker whose rule is in the texts: "deadly" ends it, "wrong" is answered with an error."""
+    """A worker whose rule is in the texts: "deadly" ends it, "wrong" is answered with an error, "costly"
+    is beyond the budget."""
 
     def __init__(self, refuse: str = "", loading_deaths: int = 0) -> None:
         self.refuse = refuse
@@ -89,6 +90,8 @@ class RuleWorker:
         if any("deadly" in row for row in rows):
             self.running = False
             raise WorkerDied("It ended.")
+        if any("costly" in row for row in rows):
+            raise BudgetReached("The budget of this run is spent.", "Raise it to go on.")
         return [(self._answer(row),) * len(self.spec.dimensions) for row in rows]
 
     def kill(self) -> None:

@@ -14,7 +14,7 @@ from engine.executor import LOAD_ATTEMPTS, Batch, LocalExecutor
 from engine.worker_process import WorkerDied
 from tests.unit.cluster.examples import MODEL, RuleWorker, spec
 from workspace.errors import ModelError
-from workspace.facts import ModelSpec
+from workspace.facts import ModelSpec, RowRule, Settings
 
 OTHER = msgspec.structs.replace(MODEL, digest="e" * 32, name="Other")
 
@@ -48,6 +48,30 @@ def test_a_model_is_loaded_once_and_again_only_for_another(tmp_path: Path) -> No
         assert (executor.capacity().loaded, executor.capacity().pid) == ("", 0)
         await executor.run(batch("a", model=OTHER), lambda: None)
         assert worker.starts == 3
+        await executor.close()
+
+    on_loop(work)
+
+
+def test_runs_that_ask_the_same_share_a_loaded_model(tmp_path: Path) -> None:
+    async def work() -> None:
+        worker = RuleWorker()
+        executor = LocalExecutor(tmp_path / "worker.log", lambda: worker)
+        run = spec("mood")
+        same = msgspec.structs.replace(run, run_id="r", task_id="t", task_name="other", prompt_id="q")
+        for one in (run, same, run):
+            await executor.run(Batch("1.x.1", one, ("a",)), lambda: None)
+        assert worker.starts == 1
+        limited = msgspec.structs.replace(run, settings=Settings(budget=1.0))
+        for one in (
+            msgspec.structs.replace(run, rules=(RowRule("ads", ("buy",), drop=True),)),
+            limited,
+            msgspec.structs.replace(limited, run_id="r"),  # what each of them costs is counted apart
+            spec("mood", "tone"),
+        ):
+            before = worker.starts
+            await executor.run(Batch("1.x.1", one, ("a",)), lambda: None)
+            assert worker.starts == before + 1
         await executor.close()
 
     on_loop(work)

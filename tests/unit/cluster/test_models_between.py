@@ -13,7 +13,7 @@ from engine.models import catalog
 from tests.unit.cluster.examples import rows, spec
 from tests.unit.cluster.test_machines import once_each
 from tests.unit.cluster.test_model_transfer import digest_of, small_model
-from tests.unit.cluster.test_node import until
+from tests.unit.cluster.test_node import progress, until
 from tests.unit.cluster.together import Helper, Together, known_to_all, together
 from tests.waiting import wait_for
 from workspace.facts import ModelSpec, RunSpec
@@ -112,5 +112,45 @@ def test_a_helper_that_has_the_file_but_not_the_memory_gets_no_work_either(tmp_p
         studio.worker.hold.set()
         until(studio.engine, "done", run.run_id)
         assert helper.rows_asked == 0
+
+    together(tmp_path, script)
+
+
+def test_embeddings_come_with_every_machine(tmp_path: Path) -> None:
+    run = spec(model=catalog.likeness())
+    other = spec("short", model=ModelSpec("embedding", "Likeness", "", "0" * 32))
+
+    def script(machines: Together) -> None:
+        studio, helper = two(machines)
+        studio.worker.hold.clear()
+        studio.engine.open_run(run, rows(1000))
+        assert helper.worker.busy.wait(30)
+        studio.worker.hold.set()
+        until(studio.engine, "done", run.run_id)
+        assert helper.rows_asked > 0
+        studio.engine.open_run(other, rows(10))
+        wait_for(lambda: "of another version here" in progress(studio.engine, other.run_id).note, "the reason", 30)
+
+    together(tmp_path, script)
+
+
+def test_a_server_is_asked_only_from_where_somebody_said_so(tmp_path: Path) -> None:
+    model = ModelSpec("openai", "desk/small", "http://127.0.0.1:9", "5" * 32)
+    run = spec(model=model)
+
+    def script(machines: Together) -> None:
+        studio, helper = two(machines)
+        studio.worker.hold.clear()
+        studio.engine.open_run(run, rows(1000))
+        why = "desk/small is asked at a server: start the run on this machine too if it should do so."
+        wait_for(lambda: (seen := studio.sees(helper)) and seen.problems == (why,), "the reason", 30)
+        assert studio.worker.busy.wait(30)
+        assert helper.rows_asked == 0
+        helper.engine.open_run(run, [])
+        assert helper.worker.busy.wait(30)
+        studio.worker.hold.set()
+        until(studio.engine, "done", run.run_id)
+        assert (seen := studio.sees(helper)) is not None
+        assert seen.problems == ()
 
     together(tmp_path, script)

@@ -116,6 +116,24 @@ def test_every_row_gets_one_fact_per_dimension(tmp_path: Path) -> None:
     assert worker.starts == 1
 
 
+def test_a_spent_budget_pauses_the_run_and_says_so(tmp_path: Path) -> None:
+    worker = RuleWorker()
+
+    def script(engine: Engine, node: Node) -> None:
+        engine.open_run(spec(), [*rows(8), of("costly")])
+        paused = until(engine, "paused")
+        assert (paused.rows, paused.done, paused.failed) == (9, 8, 0)
+        assert paused.note == "The budget of this run is spent. Raise it to go on."
+        assert engine.status().cluster.machines[0].problems == ()
+        asked = len(worker.asked)
+        engine.set_state(spec().run_id, "running")  # a person tries again
+        wait_for(lambda: len(worker.asked) > asked, "the rows to be asked again")
+        until(engine, "paused")
+
+    assert play(tmp_path, worker, script) == 0
+    assert worker.starts == 1
+
+
 def test_a_row_that_kills_the_worker_ends_as_an_error(tmp_path: Path) -> None:
     worker = RuleWorker()
     texts = [*rows(40), of("deadly"), of("wrong"), *rows(40, start=40)]
@@ -347,3 +365,15 @@ def test_texts_of_any_content_and_size_arrive_whole(tmp_path: Path) -> None:
 
     assert play(tmp_path, Listening(), script) == 0
     assert [text[: 1 << 20] for text in texts] == seen
+
+
+def test_a_run_whose_answers_to_a_row_fit_no_message_is_refused(tmp_path: Path) -> None:
+    wide = examples.dimension("d", tuple(str(number) for number in range(1000)))
+    wide = msgspec.structs.replace(wide, phrasings=("words", "plain", "letters"))
+
+    def script(engine: Engine, node: Node) -> None:
+        with pytest.raises(EngineError, match="too many labels"):
+            engine.open_run(msgspec.structs.replace(spec(), dimensions=(wide,) * 120), rows(1))
+        assert engine.status().runs == ()
+
+    assert play(tmp_path, RuleWorker(), script) == 0

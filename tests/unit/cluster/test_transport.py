@@ -15,7 +15,7 @@ from zmq.utils import z85
 
 from engine.cluster import client_messages as messages
 from engine.cluster.entries import MAX_TEXT
-from engine.cluster.sockets import ZAP_DOMAIN, KeyPair, new_keys
+from engine.cluster.sockets import ENCRYPTION, ZAP_DOMAIN, KeyPair, new_keys
 from engine.cluster.transport import Address, Door, Line, LineClosed
 from tests.unit.cluster.examples import spec
 from workspace.facts import RunSpec
@@ -119,7 +119,7 @@ def test_malformed_and_oversized_messages_leave_the_door_open(door: OpenDoor) ->
     with zmq.Context() as context, raw_client(context, door.address) as member:
         for frames in ([b""], [b"one"], [b"a", b"b", b"c"], [messages.PROTOCOL, b"", b""]):
             member.send_multipart(frames)
-        member.send_multipart([messages.PROTOCOL, b"x" * (messages.MAX_MESSAGE + 1)])
+        member.send_multipart([messages.PROTOCOL, b"x" * (messages.MAX_MESSAGE + ENCRYPTION + 1)])
         with Line(door.address) as line:
             ask(line, b"good")
     assert [body for body in door.heard if body != b"good"] == []
