@@ -40,7 +40,7 @@ with choice:
     names = [dimension.name for dimension in spec.dimensions]
     dimension = names[0]
     if len(names) > 1:
-        with st.container() if len(names) <= FEW else below:
+        with choice if len(names) <= FEW else below:
             dimension = st.segmented_control(
                 "Dimension", names, default=names[0], required=True, key="dimension", bind="query-params"
             )

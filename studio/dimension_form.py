@@ -10,9 +10,9 @@ import streamlit as st
 from studio.form_tables import joined, parted, table
 
 KINDS = {
-    "single": "One of the labels",
+    "single": "One label",
     "boolean": "Yes or no",
-    "multi": "Any number of the labels",
+    "multi": "Several labels",
     "score": "A number",
 }
 PHRASINGS = {
@@ -24,11 +24,17 @@ EXAMPLES = "|"  # between examples in one cell
 
 
 def draw(
-    base: dict[str, Any], key: str, earlier: Sequence[str], remove: Callable[[], None] | None
+    base: dict[str, Any], key: str, earlier: Sequence[str], remove: Callable[[], None] | None, folded: bool
 ) -> tuple[dict[str, Any], Any]:
-    """The dimension as the form holds it now, and a place for what is wrong with it."""
+    """The dimension as the form holds it now, and a place for what is wrong with it. `folded`: as one line that
+    unfolds."""
     data = dict(base)
-    with st.container(border=True, key=f"dimension_{key}"):
+    card = (
+        st.expander(_summary(base), key=f"dimension_{key}")
+        if folded
+        else st.container(border=True, key=f"dimension_{key}")
+    )
+    with card:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             data["name"] = st.text_input("Dimension", base.get("name", ""), key=f"{key}_name")
             data["kind"] = st.selectbox(
@@ -53,14 +59,23 @@ def draw(
             data.pop("maximum", None)
             data["labels"] = _labels(base.get("labels", []), key)
         _asking(data, base, key, earlier)
-        return data, st.container(key=f"{key}_problem")
+    return data, st.container(key=f"{key}_problem")
+
+
+def _summary(base: dict[str, Any]) -> str:
+    kind, labels = base.get("kind", "single"), base.get("labels", [])
+    if kind == "score":
+        scale = f"a number from {base.get('minimum', 0)} to {base.get('maximum', 10)}"
+        return f"**{base['name']}**: {scale}"
+    many = f" of {len(labels)}" if labels and kind != "boolean" else ""
+    return f"**{base['name']}**: {KINDS[kind].lower()}{many}"
 
 
 def _labels(base: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
     examples = [label.get("examples", []) for label in base]
     columns = {
-        "name": st.column_config.TextColumn("Label", width="small"),
-        "description": st.column_config.TextColumn("What it means, for the model and for people", width="large"),
+        "name": st.column_config.TextColumn("Label", width=120),
+        "description": st.column_config.TextColumn("What it means, for the model and for people", width=250),
         "examples": st.column_config.TextColumn(
             "Examples", width="medium", help=f"Short texts the label fits, with {EXAMPLES} between them"
         ),

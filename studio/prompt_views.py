@@ -52,4 +52,5 @@ def answers(spec: DimensionSpec) -> str:
 def opened(spec: DimensionSpec) -> str:
     """How the answer of a dimension asked together with others begins."""
     told = [f"{name}: (its answer)" for name in spec.after]
-    return "\n".join([*told, f"{spec.cue} ... {answers(spec)}"])
+    many = f"one of {plural(len(spec.labels), 'label')}" if len(spec.labels) > 3 else answers(spec)
+    return "\n".join([*told, f"{spec.cue} ... {many if spec.kind == 'single' else answers(spec)}"])

@@ -61,11 +61,11 @@ def prefilter(base: list[dict[str, Any]], key: str, dimensions: Sequence[dict[st
         )
         columns: dict[str, Any] = {
             "name": st.column_config.TextColumn("Rule", width="small", help="Lower case, digits and underscores"),
-            "keywords": st.column_config.TextColumn("Keywords", help="With commas between them"),
+            "keywords": st.column_config.TextColumn("Keywords", width=130, help="With commas between them"),
             "pattern": st.column_config.TextColumn(
-                "or a pattern", help="A regular expression instead of keywords"
+                "or a pattern", width=180, help="A regular expression instead of keywords"
             ),
-            "drop": st.column_config.CheckboxColumn("Leave out", width="small"),
+            "drop": st.column_config.CheckboxColumn("Leave out", width=90),
         }
         beside = len(dimensions) <= MOST_COLUMNS
         if beside:
@@ -110,7 +110,7 @@ def between(base: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
             "`sentiment <> 'angry' or urgency >= 3`. Rows that break one are flagged for review."
         )
         columns = {
-            "expression": st.column_config.TextColumn("Condition", width="large"),
+            "expression": st.column_config.TextColumn("Condition", width=270),
             "message": st.column_config.TextColumn("What to say where it is broken", width="medium"),
         }
         rules = table(base, columns, key=f"{key}_rules", alt="Rules between the answers")

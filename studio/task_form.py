@@ -23,6 +23,7 @@ NEW_TASK: dict[str, Any] = {
     "description": "",
     "dimensions": [{**NEW_DIMENSION, "name": "topic"}],
 }
+OPEN = 3  # dimensions that are shown unfolded
 
 
 class Form(NamedTuple):
@@ -58,7 +59,9 @@ def draw(base: dict[str, Any], key: str) -> Form:
     for place, dimension in enumerate(base["dimensions"]):
         earlier = [other["name"] for other in data["dimensions"]]
         remove = partial(_remove, place) if len(base["dimensions"]) > 1 else None
-        drawn, places[f"dimensions.{place}"] = dimension_form.draw(dimension, f"{key}_{place}", earlier, remove)
+        drawn, places[f"dimensions.{place}"] = dimension_form.draw(
+            dimension, f"{key}_{place}", earlier, remove, folded=len(base["dimensions"]) > OPEN
+        )
         data["dimensions"].append(drawn)
     st.button("Add a dimension", key="add_dimension", icon=":material/add:", on_click=add_dimension)
     dimensions = data["dimensions"]

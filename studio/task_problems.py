@@ -10,6 +10,7 @@ import yaml
 
 from engine.prompt import rules_of
 from engine.text.prefilter import check_rules
+from workspace import rules
 from workspace.errors import TaskError
 from workspace.task import Task
 
@@ -24,12 +25,17 @@ class Problem(NamedTuple):
 
 
 def of_task(task: Task) -> list[Problem]:
-    """What cannot be seen in the document alone: patterns that do not work."""
+    """What cannot be seen in the document alone: patterns and expressions that do not work."""
     found = []
     try:
         check_rules(rules_of(task))
     except TaskError as error:
         found.append(Problem("prefilter", error.title))
+    try:
+        rules.check(task)
+    except TaskError as error:
+        part = "rules" if re.search(r"\brule \d", error.title) else "overall"
+        found.append(Problem(part, " ".join([error.title, error.advice])))
     return found
 
 

@@ -37,9 +37,8 @@ class Others {
     const { runs, run, dimension } = deck.settings
     this.say(element("p", "Looking"))
     try {
-      const response = await fetch(`${runs}/${encodeURIComponent(run)}/${encodeURIComponent(dimension)}/rows/${item.id}`)
-      const content = await response.json()
-      if (!response.ok) throw new Error(content?.error?.title || "The studio answered " + response.status)
+      const address = `${runs}/${encodeURIComponent(run)}/${encodeURIComponent(dimension)}/rows/${item.id}`
+      const content = await answerTo(fetch(address))
       if (this.item === item) this.draw(deck, content.answers)
     } catch (error) {
       if (this.item === item) this.say(element("p", error instanceof TypeError ? "The studio is away." : error.message))
@@ -81,13 +80,12 @@ class Others {
     this.asked.set(item.id, performance.now())
     const { runs, run } = deck.settings
     try {
-      const response = await fetch(`${runs}/${encodeURIComponent(run)}/again`, {
+      const wish = {
         method: "POST",
         headers: { "content-type": "application/json" },
         body: JSON.stringify({ another: { explain: true }, kind: "explain", rows: [item.id] }),
-      })
-      const content = await response.json()
-      if (!response.ok) throw new Error(content?.error?.title || "The studio answered " + response.status)
+      }
+      await answerTo(fetch(`${runs}/${encodeURIComponent(run)}/again`, wish))
       if (this.item === item) this.look(deck)
     } catch (error) {
       this.asked.delete(item.id)
@@ -105,10 +103,21 @@ class Others {
   }
 }
 
+async function answerTo(request) {
+  const response = await request
+  const content = await response.json().catch(() => null)
+  if (response.ok && content) return content
+  throw new Error(content?.error?.title || "The studio answered " + response.status)
+}
+
+// `counts` says that a row is labeled by this, or by this among others.
 function line(answer) {
   const made = document.createElement("p")
-  const who = answer.reviewer || answer.model || answer.labeler || "somebody"
-  const sure = answer.confidence === null || answer.confidence === undefined ? "" : " at " + percent(answer.confidence)
-  made.append(element("span", who), element("b", answer.label || "no label"), element("em", sure))
+  const who = answer.reviewer || (answer.labeler === "rule" ? "a rule" : answer.model) || answer.labeler
+  const sure = answer.confidence === null || answer.confidence === undefined ? "" : "at " + percent(answer.confidence)
+  const how = answer.counts ? "counts" : ""
+  made.append(element("span", who), element("b", answer.label ?? (answer.error ? "failed" : "no label")))
+  made.append(element("em", [sure, how].filter(Boolean).join(", ")))
+  made.title = answer.error || ""
   return made
 }

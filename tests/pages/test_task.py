@@ -155,6 +155,24 @@ def test_a_pattern_that_does_not_work_is_said_and_not_saved(open_page: OpenPage,
 
 
 @pytest.mark.parametrize(
+    ("wrong", "said_of_it"),
+    [("sentimend <> 'angry'", "no dimension 'sentimend'"), ("urgency + 1", "neither true nor false")],
+)
+def test_an_expression_that_does_not_work_is_said_beside_the_rules(
+    open_page: OpenPage, studio: Studio, wrong: str, said_of_it: str
+) -> None:
+    app = as_text(open_page("task"))
+    app.selectbox(key="task").set_value("support_tickets").run()
+    right = "sentiment <> 'angry' or needs_human = 'yes'"
+    assert right in document(app)
+    app.text_area[0].set_value(document(app).replace(right, wrong)).run()
+    press(app, "task_view", "Form")
+    assert not app.exception
+    assert said_of_it in app.error[0].value
+    assert app.button(key="save_task").disabled
+
+
+@pytest.mark.parametrize(
     ("changed", "part"),
     [
         (("name: mood", "name: Mood"), "top"),

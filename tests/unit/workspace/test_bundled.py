@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from engine.prompt import MARKER, prompt_for
-from workspace import tasks
+from engine.prompt import MARKER, prompt_for, rules_of
+from engine.text.prefilter import check_rules
+from workspace import rules, tasks
 from workspace.task import LEVELS, NO_LABELS, Task, parse_task, to_yaml
 
 BUNDLED = tasks.bundled()
@@ -51,15 +52,26 @@ def test_every_label_says_what_it_means(task: Task) -> None:
 
 
 @EVERY
-def test_patterns_of_the_prefilter_are_patterns(task: Task) -> None:
-    for rule in task.prefilter:
-        assert re.compile(rule.pattern)
-    if task.name == "spam":
-        prize, empty = task.prefilter
-        assert re.search(prize.pattern, "Congratulations, you have won a cruise")
-        assert not re.search(prize.pattern, "I won at chess")
-        assert re.search(empty.pattern, " ... ")
-        assert not re.search(empty.pattern, "是吗?")
+def test_expressions_can_be_asked(task: Task) -> None:
+    rules.check(task)
+
+
+@EVERY
+def test_patterns_of_the_prefilter_can_be_asked(task: Task) -> None:
+    check_rules(rules_of(task))
+
+
+@pytest.mark.parametrize(
+    ("text", "rules_that_fit"),
+    [
+        ("Congratulations, you have won a cruise", ["prize_call"]),
+        ("I won at chess", []),
+        (" ... ", ["empty"]),
+        ("是吗?", []),
+    ],
+)
+def test_the_prefilter_of_spam_catches_what_it_should(text: str, rules_that_fit: list[str]) -> None:
+    assert [rule.name for rule in BUNDLED["spam"].prefilter if re.search(rule.pattern, text)] == rules_that_fit
 
 
 def test_conversations_are_nine_dimensions_with_short_names() -> None:
