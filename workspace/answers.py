@@ -80,11 +80,13 @@ def shape_of(asked: DimensionSpec) -> str:
 def answers_sql(con: Connection, spec: RunSpec, dimension: str, links: list[Link]) -> tuple[str, Parameters]:
     """CTEs, without "with", that define `own` and `answers`, and their parameters.
 
-    own: what the run and those who vote with it say (row_id, answered, corrected: the scores without bias, for
-    all kinds but multi up to a constant). answers: what counts, after arbitration. Columns: row_id, answered
-    (there is a label), warnings, error, corrected, probabilities (in task order), model_label, model_confidence,
-    value, spread (of a score, else null), labeler (names of the models, or "rule:NAME"), dropped (the rule that
-    left the row out, else ''), explanation. Raises RunError when the run does not have this dimension.
+    own: what the run and those who vote with it say (row_id, answered, node, ruled: a rule gave the label,
+    corrected: the scores without bias, for all kinds but multi up to a constant). answers: what counts, after
+    arbitration. Columns: row_id, answered (there is a label), warnings, error, corrected, probabilities (in task
+    order), model_label, model_confidence, value, spread (of a score, else null), labeler (names of the models, or
+    "rule:NAME"), dropped (the rule that left the row out, else ''), explanation.
+
+    Raises RunError when the run does not have this dimension.
     """
     asked = dimension_of(spec, dimension)
     own = Voice(0, spec, None, 1.0, _temperature(con, spec.run_id, dimension))
@@ -144,7 +146,7 @@ def _said(voice: Voice, shape: str) -> str:
         scores = f"""list_transform({scores}, lambda v: case when v > -2e-9 then {FIRM}
             when v < -{FIRM} then -{FIRM} else v - ln(1 - exp(v)) end)"""
     return f"""said{at} as materialized (
-    select row_id, kind, warnings, error, explanation, {scores} as scores,
+    select row_id, kind, node, warnings, error, explanation, {scores} as scores,
         kind = 'label' and len(logprobs) = len($labels::varchar[]) and list_max(logprobs) < 'infinity'::double
             as answered,
         len(warnings) > 0 and len(list_filter(warnings, lambda w: starts_with(w, '{RULE}'))) > 0 as ruled
@@ -205,7 +207,7 @@ def _pooled(voters: list[Voice]) -> str:
     select v0.* exclude (answered), {heard}, {mine}, {scores} from voice0 v0 {joins}
 ),
 mixed as (
-    select row_id, kind, warnings, explanation, ruled, kind <> 'drop' and ({anybody}) as answered,
+    select row_id, kind, node, warnings, explanation, ruled, kind <> 'drop' and ({anybody}) as answered,
         case when kind <> 'drop' and ({anybody}) then '' else error end as error,
         case when ruled then corrected when {anybody} then
             list_transform(list_zip({zipped}), lambda voices: ({mean}) / ({total})) end as mixture,

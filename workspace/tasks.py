@@ -8,6 +8,7 @@ from importlib import resources
 import msgspec
 
 from workspace.errors import TaskError
+from workspace.expressions import check
 from workspace.store import Connection, Store, moment
 from workspace.task import Task, parse_task, task_id, to_yaml
 
@@ -32,7 +33,11 @@ def bundled() -> dict[str, Task]:
 
 
 def save(store: Store, task: Task) -> str:
-    """Keep this version as the newest of its name; returns its id. Saving the newest again changes nothing."""
+    """Keep this version as the newest of its name; returns its id. Saving the newest again changes nothing.
+
+    Raises TaskError when one of its expressions cannot be used (see `workspace.expressions`).
+    """
+    check(task)
     id = task_id(task)
 
     def work(con: Connection) -> None:
@@ -77,6 +82,14 @@ def newest(store: Store) -> list[SavedTask]:
 def newest_of(store: Store, name: str) -> SavedTask | None:
     """The newest version of the task of that name, or None."""
     return next(iter(_select(store, "place = 1 and name = ?", [name])), None)
+
+
+def read_newest(con: Connection, name: str) -> Task | None:
+    """The newest version of the task of that name, or None; for those who already hold a cursor."""
+    found = con.execute(
+        "select document from tasks where name = ? order by saved_at desc, rowid desc limit 1", [name]
+    ).fetchall()
+    return parse_task(found[0][0]) if found else None
 
 
 def get(store: Store, id: str) -> SavedTask:

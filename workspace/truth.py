@@ -8,12 +8,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from workspace.answers import dimension_of, shape_of
+from workspace.answers import Parameters, dimension_of, shape_of
 from workspace.current import current_sql
 from workspace.errors import RunError
+from workspace.facts import DimensionSpec
 from workspace.gold import gold_sql
 from workspace.runs import read_spec
-from workspace.store import Store
+from workspace.store import Connection, Store
 from workspace.task import split_labels
 
 Source = Literal["gold", "blind", "visible"]
@@ -60,19 +61,12 @@ def evidence(
         if label is not None and not (several and label in asked.labels):
             raise RunError(f"'{label}' is not asked about alone.", "Choose a label of a multi dimension.")
         cte, parameters = current_sql(con, run_id, dimension)
-        known, more = gold_sql(con, asked)
+        true, more = truth_sql(con, asked, include_visible=include_visible)
         found = con.execute(
-            f"""{cte}, {known}, verdict as (
-                select row_id, label, blind from standing
-                where action in ('approve', 'modify') and (blind or $visible)
-                qualify row_number() over
-                    (partition by row_id order by clock desc, session desc, seq desc) = 1
-            )
-            select a.row_id, a.corrected, coalesce(v.label, g.label),
-                case when v.row_id is null then 'gold' when v.blind then 'blind' else 'visible' end
-            from own a left join verdict v on v.row_id = a.row_id left join known g on g.row_id = a.row_id
-            where a.answered and coalesce(v.label, g.label) is not null order by a.row_id""",
-            {**parameters, **more, "visible": include_visible},
+            f"""{cte}, {true}
+            select a.row_id, a.corrected, t.label, t.source
+            from own a join true_labels t on t.row_id = a.row_id where a.answered order by a.row_id""",
+            {**parameters, **more},
         ).fetchall()
     places = {name: place for place, name in enumerate(asked.labels)}
     if several:
@@ -87,6 +81,25 @@ def evidence(
         source=[row[3] for row in found],
         labels=asked.labels,
     )
+
+
+def truth_sql(con: Connection, asked: DimensionSpec, *, include_visible: bool = False) -> tuple[str, Parameters]:
+    """CTEs, without "with", that define `true_labels` (row_id, label, source), and their parameters.
+
+    What is true is said at `evidence`. They need `standing` and `$dimension` (see `workspace.current.judged_sql`).
+    """
+    known, parameters = gold_sql(con, asked)
+    sql = f"""{known},
+verdict as (
+    select row_id, label, blind from standing where action in ('approve', 'modify') and (blind or $visible)
+    qualify row_number() over (partition by row_id order by clock desc, session desc, seq desc) = 1
+),
+true_labels as (
+    select row_id, coalesce(v.label, g.label) as label,
+        case when v.row_id is null then 'gold' when v.blind then 'blind' else 'visible' end as source
+    from verdict v full join known g using (row_id)
+)"""
+    return sql, {**parameters, "visible": include_visible}
 
 
 def _yes_or_no(found: list[tuple[str, list[float], str, Source]], places: list[int], names: list[str]) -> Evidence:
