@@ -66,6 +66,7 @@ class Fault(Exception):
         self.kind = kind
         self.words = words[:LONGEST_WORDS]
         self.retry_after = retry_after
+        self.alone = False  # the server answered other requests while this one was tried
 
 
 class Chat(Protocol):
@@ -78,6 +79,10 @@ class Chat(Protocol):
 
     async def say(self, request: Request) -> Reply:
         """The reply to one request, tried once. Raises Fault."""
+        ...
+
+    def adapt(self) -> bool:
+        """Ask in another way from now on, because this one was refused; False where none is left."""
         ...
 
     async def close(self) -> None:

@@ -22,6 +22,7 @@ from workspace.errors import ModelError
 from workspace.facts import DimensionSpec, RunSpec, Settings
 
 PROBE_TEXT = "This is an example of a text, neither long nor short, about nothing in particular."
+CHATTER = 8  # tokens of a reply whose words do not matter
 PARALLEL_BELOW = 1.6  # times the seconds of one request that two at a time may take
 SERIAL_LANES = 2  # requests at a time to a server that works them off one by one: the next is there when one ends
 TRIES = 2  # of a request while connecting: a server that is not there should be told soon
@@ -128,18 +129,21 @@ async def _prove(connected: Connected, spec: RunSpec, purse: Purse) -> _Proof:
     place = connected.chat.place
     hurried = msgspec.structs.replace(spec.settings, retries=min(spec.settings.retries, TRIES - 1))
     traffic = Traffic(connected.chat, hurried, Lanes(2), purse)
-    await _plain(traffic, place)
+    await _plain(traffic, connected.chat)
     top, told = await _telling(traffic, place, spec.dimensions)
     schema = await _schema(traffic, place, spec.dimensions[:1])
     return _Proof(told, top, schema, await _parallel(traffic, place, spec.settings))
 
 
-async def _plain(traffic: Traffic, place: str) -> None:
-    """The model says anything at all; it is in memory after this."""
-    try:
-        await traffic.send(_chatter("Say OK."))
-    except Fault as fault:
-        raise unusable(place, fault) from None
+async def _plain(traffic: Traffic, chat: Chat) -> None:
+    """The model says anything at all, in one of the ways to ask it; it is in memory after this."""
+    while True:
+        try:
+            await traffic.send(_chatter("Say OK."))
+            return
+        except Fault as fault:
+            if fault.kind != "refused" or not chat.adapt():
+                raise unusable(chat.place, fault) from None
 
 
 async def _telling(
@@ -192,7 +196,7 @@ async def _timed(traffic: Traffic, place: str, texts: Sequence[str]) -> float:
 
 
 def _chatter(text: str) -> Request:
-    return Request((Message("user", text),), max_tokens=16)
+    return Request((Message("user", text),), CHATTER)
 
 
 async def _tried(traffic: Traffic, place: str, request: Request) -> Reply | None:

@@ -273,6 +273,10 @@ class OllamaChat:
             answer.done_reason == "length",
         )
 
+    def adapt(self) -> bool:
+        """See `Chat`."""
+        return False
+
     async def close(self) -> None:
         """See `Chat`."""
         await _close(self._client)

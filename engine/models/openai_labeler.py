@@ -12,7 +12,7 @@ import openai
 
 from engine.models import addresses
 from engine.models.api_keys import OPENAI_HOST, key_for, without_key
-from engine.models.chat import Fault, FaultKind, Message, Reply, Request, Step, TooLarge, bound, retry_after
+from engine.models.chat import Fault, FaultKind, Reply, Request, Step, TooLarge, bound, retry_after
 from engine.models.connecting import Connected, Loading, open_server, unusable
 from engine.models.server_labeler import ServerLabeler
 from workspace.facts import RunSpec
@@ -114,7 +114,15 @@ async def _faultless(work: Any, key: str) -> Any:
         raise Fault(kind, without_key(f"{error} {cause or ''}".strip(), key)) from None
     except openai.APIStatusError as error:
         raise _fault(error, key) from None
-    except (openai.OpenAIError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+    except (
+        openai.OpenAIError,
+        TooLarge,
+        ValueError,
+        TypeError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+    ) as error:
         raise Fault("failed", without_key(f"What it answered cannot be read: {error}", key)) from None
 
 
@@ -171,16 +179,7 @@ async def _connect(spec: RunSpec) -> Connected:
     key = key_for(server, address)
     named = {one.name: one for one in await _offered(server, address)}
     offer = named.get(model, Offered(model))
-    client = _client(address, key)
-    chat = OpenAIChat(client, f"The server '{server}' at {address}", model, key)
-    try:
-        await chat.learn(spec.settings.timeout)
-    except Fault as fault:
-        await client.close()
-        raise unusable(chat.place, fault) from None
-    except BaseException:
-        await client.close()
-        raise
+    chat = OpenAIChat(_client(address, key), f"The server '{server}' at {address}", model, key)
     owner = f" ({offer.owner})" if offer.owner else ""
     return Connected(chat, spec.model.name, f"OpenAI API at {addresses.host_of(address)}{owner}", offer.n_ctx)
 
@@ -192,24 +191,16 @@ class OpenAIChat:
         self._client = client
         self._model = model
         self._key = key
-        self._dialect = _DIALECTS[0]
+        own = addresses.host_of(str(client.base_url)) == OPENAI_HOST
+        self._dialect, *self._further = _DIALECTS[2:] if own else _DIALECTS
         self.place = place
 
-    async def learn(self, timeout: float) -> None:
-        """Find out how the server wants to be asked. Raises the Fault of the last try."""
-        first = 2 if addresses.host_of(str(self._client.base_url)) == OPENAI_HOST else 0
-        for dialect in _DIALECTS[first:]:
-            self._dialect = dialect
-            try:
-                # Models that reason in secret need some tokens before they say anything.
-                request = Request((Message("user", "Say OK."),), max_tokens=16)
-                await asyncio.wait_for(self.say(request), timeout)
-                return
-            except TimeoutError:
-                raise Fault("slow", f"There was no reply within {timeout:g} seconds.") from None
-            except Fault as fault:
-                if fault.kind not in ("refused", "failed") or dialect is _DIALECTS[-1]:
-                    raise
+    def adapt(self) -> bool:
+        """See `Chat`."""
+        if not self._further:
+            return False
+        self._dialect, *self._further = self._further
+        return True
 
     async def say(self, request: Request) -> Reply:
         """See `Chat`."""

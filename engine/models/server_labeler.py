@@ -301,14 +301,13 @@ class ServerLabeler:
         Raises ModelError where the server is the reason and no other row would fare better.
         """
         for attempt in range(CUTS + 1):
-            before = self._traffic.answered
             try:
                 reply = await self._traffic.send(request())
             except Fault as fault:
                 if fault.kind == "too_long" and attempt < CUTS and row.text:
                     row.halve()
                     continue
-                self._judge(fault, answered_others=self._traffic.answered > before)
+                self._judge(fault)
                 for place, share in zip(places, spent.shares(len(places)), strict=True):
                     row.answers[place] = Answer(logprobs=(), error=fault.words, **share)
                 return None
@@ -317,13 +316,14 @@ class ServerLabeler:
             return reply
         raise AssertionError("unreachable: the last try returns or raises")
 
-    def _judge(self, fault: Fault, *, answered_others: bool) -> None:
+    def _judge(self, fault: Fault) -> None:
+        """Raises ModelError unless the row is the reason."""
         if fault.kind in ("refused", "too_long"):
             return
         self._failed_in_a_row += 1
         if fault.kind == "forbidden":
             raise ModelError(f"{self._chat.place} does not do this: {fault.words}", "All labels so far are kept.")
-        if answered_others:
+        if fault.alone:
             return
         # A row that takes too long or makes the server fail is that row's; several after each other are not.
         if fault.kind in ("busy", "lost") or self._failed_in_a_row >= GIVES_UP_AFTER:

@@ -122,8 +122,10 @@ class Traffic:
 
     async def send(self, request: Request) -> Reply:
         """The reply, after as many tries as the settings allow. Raises its last Fault, or BudgetReached."""
+        answered = -1  # before the first try
         for attempt in range(self._settings.retries + 1):
             number = await self.lanes.enter()
+            answered = self.answered if answered < 0 else answered
             seconds, fault = 0.0, None
             try:
                 while (wait := self._not_before - self._clock()) > 0:
@@ -147,6 +149,7 @@ class Traffic:
             told = fault.retry_after
             hopeless = fault.kind not in _AGAIN or (told is not None and told > LONGEST_WAIT)
             if hopeless or attempt == self._settings.retries:
+                fault.alone = self.answered > answered
                 raise fault
             if told is not None:
                 self._not_before = max(self._not_before, self._clock() + told)

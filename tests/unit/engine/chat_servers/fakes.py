@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 
 import ollama
 from ollama._types import ChatRequest
@@ -26,7 +26,7 @@ _PROPERTY = re.compile(
 )
 
 
-class FakeServer(AbstractContextManager["FakeServer"]):
+class FakeServer:
     """Says the word of the instructions that stands in the row, with `sure` probability; counts what it is asked.
 
     What goes wrong is set by the attributes, at any time.
@@ -57,6 +57,7 @@ class FakeServer(AbstractContextManager["FakeServer"]):
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            wbufsize = -1  # an answer in one piece: the system waits 40 ms before it acknowledges half of one
 
             def do_GET(self) -> None:
                 fake.handle(self, {})
@@ -73,6 +74,9 @@ class FakeServer(AbstractContextManager["FakeServer"]):
         self.address = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=lambda: self._server.serve_forever(0.02), daemon=True)
         self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
@@ -95,7 +99,7 @@ class FakeServer(AbstractContextManager["FakeServer"]):
                 self.on_chat()
                 if dead:
                     handler.close_connection = True
-                    handler.connection.close()
+                    handler.connection.shutdown(socket.SHUT_RDWR)
                     return
                 if failing is not None:
                     self.send(handler, failing[0], self.error("come back later"), failing[1])
@@ -131,6 +135,7 @@ class FakeServer(AbstractContextManager["FakeServer"]):
         handler.send_header("content-length", str(len(body)))
         handler.end_headers()
         handler.wfile.write(body)
+        handler.wfile.flush()
 
     # -- what it says -------------------------------------------------------------------------------------
 
@@ -195,8 +200,8 @@ def _object(instructions: str, row: str) -> dict[str, Any]:
 class FakeOllama(FakeServer):
     """Speaks Ollama's API: requests are checked by its client's types, answers are made of them."""
 
-    models = ((NAME, DIGEST, 1234),)
-    capabilities = ("completion",)
+    models: tuple[tuple[str, str, int], ...] = ((NAME, DIGEST, 1234),)
+    capabilities: tuple[str, ...] = ("completion",)
     pulled: tuple[dict[str, Any], ...] = ()
 
     def error(self, words: str) -> bytes:

@@ -39,6 +39,9 @@ class Scripted:
             raise outcome
         return outcome
 
+    def adapt(self) -> bool:
+        return False
+
     async def close(self) -> None:
         pass
 
@@ -193,11 +196,11 @@ def test_never_more_at_a_time_than_allowed_and_nobody_waits_forever(first: int, 
 
 # -- money --------------------------------------------------------------------------------------------------
 
-PRICED = {"price_in": 1_000_000.0, "price_out": 1_000_000.0}  # one a token
+PRICE = 1_000_000.0  # one a token
 
 
 def sending(chat: Scripted, folder: Path, count: int, **settings: float | None) -> None:
-    traffic = chat.traffic(folder, Lanes(4), **PRICED, **settings)
+    traffic = chat.traffic(folder, Lanes(4), price_in=PRICE, price_out=PRICE, **settings)
 
     async def run() -> None:
         outcomes = await asyncio.gather(*[traffic.send(ASKED) for _ in range(count)], return_exceptions=True)
@@ -232,7 +235,7 @@ def test_a_request_that_does_not_come_back_is_counted_at_its_most(tmp_path: Path
     """As after a power failure: what was set aside stays spent."""
 
     async def run() -> None:
-        purse = Purse(tmp_path, "run", Settings(**PRICED))
+        purse = Purse(tmp_path, "run", Settings(price_in=PRICE, price_out=PRICE))
         await purse.reserve(ASKED)
 
     asyncio.run(run())
@@ -247,7 +250,7 @@ def test_a_reply_that_tells_no_tokens_costs_the_most_it_could(tmp_path: Path) ->
 def test_torn_lines_are_left_out_and_long_files_become_short(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("1.0\nx\nnan\n" + "0.5\n-0.5\n" * 10_000 + "2.0\n3.")
     assert spent(tmp_path, "run") == 6.0
-    purse = Purse(tmp_path, "run", Settings(**PRICED))
+    purse = Purse(tmp_path, "run", Settings(price_in=PRICE, price_out=PRICE))
     assert purse.spent == 6.0
     assert (tmp_path / "run").read_text() == "6.0\n"
     purse.close()
