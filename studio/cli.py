@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from studio import helper_cli, places, runtime, shards_cli
+from studio import helper_cli, models_cli, places, runtime, shards_cli
 from studio.desk import Desk, Format, Standing, open_desk, studio_url
 from studio.terminal import Bar, complain, say
 from studio.words import time_left
@@ -27,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Label text on your own machine. With no command: open the studio on this folder's workspace.",
 )
+MOST_SHARES = 8  # labels of a dimension told in the terminal
 BAD_INPUT = 2  # exit code: a file, task or option is not right; nothing was changed
 FAILED = 1  # exit code: the work was begun and could not be finished
 INTERRUPTED = 130  # exit code: Ctrl-C
@@ -161,8 +162,9 @@ def label(
         standing = _watch(desk, run_id)
         result = desk.export(run_id, out_file, format, loaded.import_id)
         for part in result.dimensions:
-            shares = ", ".join(f"{name or 'no label'} {count / result.rows:.0%}" for name, count in part.shares)
-            say(f"{part.dimension}: {shares}")
+            shown = [f"{name or 'no label'} {count / result.rows:.0%}" for name, count in part.shares[:MOST_SHARES]]
+            more = len(part.shares) - len(shown)
+            say(f"{part.dimension}: {', '.join(shown)}" + (f" and {more} more" if more > 0 else ""))
             if part.checked:
                 agree = part.right / part.checked
                 say(f"  {agree:.0%} of {part.checked:,} rows agree with the labels that came with the file")
@@ -207,6 +209,7 @@ def status(workspace: Workspace = DEFAULT_WORKSPACE) -> None:
 
 helper_cli.add_to(app)
 shards_cli.add_to(app)
+models_cli.add_to(app)
 
 
 class Interrupted(WinnowError):
