@@ -1,6 +1,6 @@
 import streamlit as st
 
-from studio import load_form, runtime, ui
+from studio import load_form, runtime, text_views, ui
 from studio.paging import PAGE_ROWS, Pages
 from studio.watching import watch
 from studio.words import ago, file_size, plural
@@ -18,8 +18,8 @@ if job is not None:
 
 if st.session_state.pop("load_started", False):
     st.session_state.update(data_tabs="Rows", load_path="")
-browse, load, history = st.tabs(
-    ["Rows", "Load a file", "Loaded files"],
+browse, load, history, preparation = st.tabs(
+    ["Rows", "Load a file", "Loaded files", "Text preparation"],
     key="data_tabs",
     default="Rows" if total else "Load a file",
     on_change="rerun",
@@ -93,3 +93,7 @@ if history.open:
                     key="rejects_of",
                 )
                 load_form.show_rejects(studio, chosen.id)
+
+if preparation.open:
+    with preparation:
+        text_views.draw(studio)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from engine.text.alignment import Aligned, Edit, edited
 
@@ -98,7 +98,7 @@ def _loaded() -> Finder | None:
         if find_spec(name) is not None:
             others = ["tok2vec", "tagger", "parser", "attribute_ruler", "lemmatizer", "senter"]
             try:
-                nlp = spacy.load(name, exclude=others)
+                nlp: Any = spacy.load(name, exclude=others)
             except (OSError, ValueError, KeyError):  # of another version of spaCy
                 continue
             _multiply_by_numpy(nlp.get_pipe("ner").model)
