@@ -162,7 +162,8 @@ def label(
         standing = _watch(desk, run_id)
         result = desk.export(run_id, out_file, format, loaded.import_id)
         for part in result.dimensions:
-            shown = [f"{name or 'no label'} {count / result.rows:.0%}" for name, count in part.shares[:MOST_SHARES]]
+            most = part.shares[:MOST_SHARES]
+            shown = [f"{name or 'no label'} {count / result.rows:.0%}" for name, count in most]
             more = len(part.shares) - len(shown)
             say(f"{part.dimension}: {', '.join(shown)}" + (f" and {more} more" if more > 0 else ""))
             if part.checked:
