@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from workspace import rules
 from workspace.current import current_sql, dimension_of, judged_sql
 from workspace.errors import WinnowError
 from workspace.facts import DimensionSpec
@@ -21,7 +22,7 @@ from workspace.task import join_labels, split_labels
 
 ACTIONS = ("approve", "reject", "modify", "skip", "undo")
 Action = Literal["approve", "reject", "modify", "skip", "undo"]
-Order = Literal["uncertain", "random", "confident", "file"]
+Order = Literal["uncertain", "random", "confident", "file", "flagged"]
 
 _ORDERS: dict[Order, str] = {
     "uncertain": "model_confidence, row_id",
@@ -29,6 +30,7 @@ _ORDERS: dict[Order, str] = {
     # An id is a SHA-256 of the text: this order has nothing to do with what the model thinks of a row.
     "random": "row_id",
     "file": "row_no",
+    "flagged": "model_confidence, row_id",  # only rows that break a rule of the task
 }
 
 
@@ -55,7 +57,10 @@ class DecisionEvent(msgspec.Struct, frozen=True):
 
 
 class QueueItem(msgspec.Struct, frozen=True):
-    """A row to decide on. In a blind queue suggestion and confidence are None and probabilities are empty."""
+    """A row to decide on; `broken` are the messages of the rules it breaks, in the queue of flagged rows.
+
+    In a blind queue suggestion and confidence are None and all that tells what the model said is empty.
+    """
 
     row_id: str
     row_no: int
@@ -64,6 +69,11 @@ class QueueItem(msgspec.Struct, frozen=True):
     suggestion: str | None
     confidence: float | None
     probabilities: tuple[float, ...]
+    value: float | None = None
+    spread: float | None = None
+    labeler: str = ""
+    explanation: str = ""
+    broken: tuple[str, ...] = ()
 
 
 class HistoryItem(msgspec.Struct, frozen=True):
@@ -227,9 +237,15 @@ def queue(
     """The next rows to decide: answered by the model, not judged by anybody, not in `exclude`.
 
     Least confident first by default, by corrected and calibrated confidence; "random" is a sample that may be
-    used for calibration. Rows skipped in this session are left out, rows skipped in others come last.
+    used for calibration, "flagged" those that break a rule, least confident first. Rows skipped in this session
+    are left out, rows skipped in others come last.
     """
     with store.read() as con:
+        con.execute("begin")
+        outcome = rules.prepare(con, run_id) if order == "flagged" else None
+        if order == "flagged" and outcome is None:
+            return []
+        messages = [rule.message for rule in outcome.task.rules] if outcome else []
         cte, parameters = current_sql(con, run_id, dimension)
         needs_rows = domain is not None or order == "file"
         found = con.execute(
@@ -238,17 +254,20 @@ def queue(
                 from standing where action = 'skip' group by row_id
             ), waiting as (
                 select a.row_id, a.model_label, a.model_confidence, a.probabilities,
+                       a.value, a.spread, a.labeler, a.explanation, {"o.broken" if outcome else "[]"} as broken,
                        {"r.row_no" if needs_rows else "0 as row_no"}, s.row_id is not null as later
                 from answers a anti join judged j on j.row_id = a.row_id
                 left join skipped s on s.row_id = a.row_id
                 {"join rows r on r.id = a.row_id" if needs_rows else ""}
+                {"join outcome o on o.row_id = a.row_id and len(o.broken) > 0" if outcome else ""}
                 where a.answered and not coalesce(s.here, false)
                   and a.row_id not in (select unnest($exclude::varchar[]))
                   {"and r.domain = $domain" if domain is not None else ""}
                 order by later, {_ORDERS[order]} limit $limit
             ), chosen as (select *, row_number() over (order by later, {_ORDERS[order]}) as place from waiting)
             select c.row_id, r.row_no, r.text, coalesce(r.domain, ''),
-                   c.model_label, c.model_confidence, c.probabilities
+                   c.model_label, c.model_confidence, c.probabilities, c.value, c.spread, c.labeler, c.explanation,
+                   c.broken
             from chosen c join rows r on r.id = c.row_id order by place""",
             {
                 **parameters,
@@ -262,9 +281,13 @@ def queue(
         return [
             QueueItem(row_id, row_no, text, where, None, None, ()) for row_id, row_no, text, where, *_ in found
         ]
+    names = QueueItem.__struct_fields__
     return [
-        QueueItem(row_id, row_no, text, where, suggestion, confidence, tuple(shown))
-        for row_id, row_no, text, where, suggestion, confidence, shown in found
+        msgspec.convert(
+            dict(zip(names, (*row, [messages[rule] for rule in broken]), strict=True)),
+            QueueItem,  # lists become tuples
+        )
+        for *row, broken in found
     ]
 
 
