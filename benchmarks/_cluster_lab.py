@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
+import psutil
+
 from engine.client import Engine
 from engine.models.catalog import embedded
 from workspace.errors import WinnowError
@@ -98,7 +100,7 @@ class Lab:
         return None
 
 
-def connect(folder: Path, process: subprocess.Popen[bytes]) -> Engine:
+def connect(folder: Path, process: subprocess.Popen[bytes] | psutil.Popen) -> Engine:
     """A client of the node that lives in this folder, when it is ready."""
     deadline = time.monotonic() + 30
     while True:
@@ -110,13 +112,13 @@ def connect(folder: Path, process: subprocess.Popen[bytes]) -> Engine:
         time.sleep(0.05)
 
 
-def until(condition: Callable[[], bool], seconds: float, what: str) -> float:
+def until(condition: Callable[[], bool], seconds: float, what: str, every: float = 0.02) -> float:
     """Wait for something; returns the seconds it took. Raises TimeoutError."""
     began = time.perf_counter()
     while not condition():
         if time.perf_counter() - began > seconds:
             raise TimeoutError(f"waited {seconds} s for {what}")
-        time.sleep(0.02)
+        time.sleep(every)
     return time.perf_counter() - began
 
 

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from typing import BinaryIO
 
 import msgspec
@@ -24,19 +25,22 @@ from engine import worker_frames as frames
 from engine.labeler import Labeler, bounded
 from engine.models.opening import open_labeler
 from workspace.errors import BudgetReached, ModelError, WinnowError
+from workspace.facts import RunSpec
+
+Open = Callable[[RunSpec, Callable[[float], None]], Labeler]
 
 _LOADING_EVERY = 0.2  # seconds between signs of life while loading
 
 
-def main() -> None:
-    """Serve until standard input ends."""
+def main(make: Open = open_labeler) -> None:
+    """Serve until standard input ends; `make` opens the labeler of a run."""
     replies = _private_stdout()
     # Ctrl-C in a terminal reaches every process of the group; only the parent decides about this one.
     with contextlib.suppress(ValueError, OSError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     waiting: queue.SimpleQueue[frames.Request] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(sys.stdin.buffer, waiting), name="requests", daemon=True).start()
-    worker = _Worker(replies)
+    worker = _Worker(replies, make)
     try:
         while True:
             worker.handle(waiting.get())
@@ -75,8 +79,9 @@ def _read(stream: BinaryIO, waiting: queue.SimpleQueue[frames.Request]) -> None:
 class _Worker:
     """Answers requests one at a time."""
 
-    def __init__(self, replies: BinaryIO) -> None:
+    def __init__(self, replies: BinaryIO, make: Open) -> None:
         self._replies = replies
+        self._open = make
         self._labeler: Labeler | None = None
 
     def handle(self, request: frames.Request) -> None:
@@ -105,7 +110,7 @@ class _Worker:
                 last = now
                 self._send(frames.Loading(share))
 
-        self._labeler = open_labeler(request.spec, progress)
+        self._labeler = self._open(request.spec, progress)
         self._send(frames.Loaded(self._labeler.loaded))
 
     def _score(self, request: frames.Score) -> None:

@@ -42,8 +42,9 @@ class WorkerProcess:
     Use as a context manager or call `kill` when done: it ends and reaps the process.
     """
 
-    def __init__(self, stalled_after: float = STALLED_AFTER) -> None:
+    def __init__(self, stalled_after: float = STALLED_AFTER, module: str = "engine.worker") -> None:
         self._stalled_after = stalled_after
+        self._module = module  # what the process runs
         self._asking = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._replies: queue.SimpleQueue[frames.Reply | _End] = queue.SimpleQueue()
@@ -137,7 +138,7 @@ class WorkerProcess:
         environment.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "engine.worker"],
+                [sys.executable, "-P", "-m", self._module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=descriptor,
