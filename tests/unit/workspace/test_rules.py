@@ -1,0 +1,187 @@
+"""Rules, overall scores and tiers of rows, against what the task says of them in Python."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.seeding import add_rows, fact_of, ingest, spec_of
+from workspace import decisions, rules, runs, tasks
+from workspace.decisions import DecisionEvent
+from workspace.errors import RunError
+from workspace.facts import RunSpec
+from workspace.store import Store, open_store
+from workspace.task import Dimension, Gate, Label, Rule, Task
+
+INTENT = Dimension(
+    name="intent",
+    question="What is wanted?",
+    labels=(Label(name="debug"), Label(name="build"), Label(name="chat")),
+)
+CONTEXT = Dimension(
+    name="constraint", question="Under which conditions?", kind="multi", labels=(Label(name="a"), Label(name="b"))
+)
+IMPACT = Dimension(name="impact", question="How much does it do?", kind="score", maximum=4)
+SAFETY = Dimension(name="safety", question="How safe is it?", kind="score", maximum=4)
+TASK = Task(
+    name="outcome",
+    dimensions=(INTENT, CONTEXT, IMPACT, SAFETY),
+    rules=(
+        Rule(expression="intent <> 'debug' or list_contains(constraint, 'a')", message="Debugging needs an a."),
+        Rule(expression="impact <= safety + 2", message="What does much is safe."),
+    ),
+    weights={"impact": 3, "safety": 1},
+    gates=(Gate(when="safety < 1", cap=1),),
+    tiers={"top": "overall >= 3 and intent <> 'chat'", "rest": "overall >= 0"},
+)
+Row = tuple[str | None, str, int | None, int]  # intent, constraint, impact, safety; None for a failure
+
+
+def seeded(store: Store, rows: Sequence[Row]) -> tuple[RunSpec, list[str]]:
+    ids = add_rows(store, [f"text {i}" for i in range(len(rows))])
+    spec = spec_of(store, TASK)
+    runs.plan(store, spec.run_id, limit=None)
+    facts = []
+    for id, (intent, constraint, impact, safety) in zip(ids, rows, strict=True):
+        for dimension, said in (
+            ("intent", intent),
+            ("constraint", constraint),
+            ("impact", impact),
+            ("safety", safety),
+        ):
+            labels = TASK.dimension(dimension).label_names
+            chosen = str(said).split("|")
+            sure = [0.999999 if label in chosen else 1e-6 for label in labels]
+            # As a rule would have said it: no bias of the few rows around.
+            changes = {"seq": len(facts), "warnings": ("rule:sure",)}
+            if said is None:
+                changes |= {"kind": "error", "logprobs": (), "error": "no answer", "warnings": ()}
+            facts.append(fact_of(spec.run_id, id, dimension, labels, sure, **changes))
+    ingest(store, facts)
+    return spec, ids
+
+
+def expected(row: Row) -> tuple[list[int], float | None, str | None]:
+    intent, constraint, impact, safety = row
+    breaks = [0] if intent == "debug" and "a" not in constraint.split("|") else []
+    if impact is None:
+        return breaks, None, None
+    breaks += [1] if impact > safety + 2 else []
+    overall = (3 * impact + safety) / 4
+    overall = min(overall, 1.0) if safety < 1 else overall
+    return breaks, overall, "top" if overall >= 3 and intent not in ("chat", None) else "rest"
+
+
+rows_drawn = st.lists(
+    st.tuples(
+        st.sampled_from(["debug", "build", "chat", None]),
+        st.sampled_from(["a", "b", "a|b", "(none)"]),
+        st.none() | st.integers(0, 4),
+        st.integers(0, 4),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=6, deadline=None)
+@given(rows_drawn)
+def test_outcomes_follow_the_task(rows: list[Row]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = open_store(Path(folder) / "w.duckdb")
+        try:
+            spec, ids = seeded(store, rows)
+            with store.read() as con:
+                assert rules.prepare(con, spec.run_id) is not None
+                found = {
+                    id: (sorted(broken), overall, tier)
+                    for id, broken, overall, tier in con.execute(
+                        "select row_id, broken, overall, tier from outcome"
+                    ).fetchall()
+                }
+            for id, row in zip(ids, rows, strict=True):
+                broken, overall, tier = expected(row)
+                assert found[id] == (broken, pytest.approx(overall, abs=1e-4), tier)
+            listed = rules.broken(store, spec.run_id)
+            assert [rule.rows for rule in listed] == [
+                sum(place in expected(row)[0] for row in rows) for place in range(2)
+            ]
+            assert set(rules.flagged(store, spec.run_id)) == {
+                id for id, row in zip(ids, rows, strict=True) if expected(row)[0]
+            }
+            wanted = [expected(row)[2] for row in rows]
+            assert rules.tiers(store, spec.run_id) == [
+                (tier, wanted.count(tier)) for tier in ("top", "rest", None)
+            ]
+        finally:
+            store.close()
+
+
+ROWS: list[Row] = [("debug", "b", 4, 1), ("build", "a", 3, 3), ("debug", "a", 4, 0)]
+
+
+def test_thresholds_change_without_labeling_again(store: Store) -> None:
+    spec, ids = seeded(store, ROWS)
+    assert rules.flagged(store, spec.run_id) == sorted([ids[0], ids[2]])
+    changed = TASK.model_copy(
+        update={
+            "rules": (
+                Rule(expression="impact < 3.9", message="Never."),
+                Rule(expression="pace > 1", message="Soon."),
+            ),
+            "dimensions": (*TASK.dimensions, Dimension(name="pace", question="How fast?", kind="score")),
+            "tiers": {"all": "true"},
+        }
+    )
+    tasks.save(store, changed)
+    never, soon = rules.broken(store, spec.run_id)
+    assert (never.message, never.rows, set(never.examples)) == ("Never.", 2, {ids[0], ids[2]})
+    assert (soon.rows, "pace" in soon.problem) == (0, True)  # this run was never asked
+    assert rules.tiers(store, spec.run_id) == [("all", 3), (None, 0)]
+
+
+def test_what_a_person_decides_counts(store: Store) -> None:
+    spec, ids = seeded(store, ROWS)
+    decisions.record(
+        store,
+        session="s",
+        run_id=spec.run_id,
+        dimension="constraint",
+        reviewer="ada",
+        events=[DecisionEvent(0, ids[0], "modify", label="b|a")],
+    )
+    decisions.record(
+        store,
+        session="t",
+        run_id=spec.run_id,
+        dimension="impact",
+        reviewer="ada",
+        events=[DecisionEvent(0, ids[0], "modify", label="2"), DecisionEvent(1, ids[2], "reject")],
+    )
+    assert rules.flagged(store, spec.run_id) == []
+
+
+def test_the_queue_of_flagged_rows_says_what_they_break(store: Store) -> None:
+    spec, ids = seeded(store, ROWS)
+    found = decisions.queue(store, spec.run_id, "intent", session="s", order="flagged")
+    assert {item.row_id: item.broken for item in found} == {
+        ids[0]: ("Debugging needs an a.", "What does much is safe."),
+        ids[2]: ("What does much is safe.",),
+    }
+    (first, _) = decisions.queue(store, spec.run_id, "impact", session="s", order="flagged", blind=True)
+    assert (first.suggestion, first.value, first.broken) == (None, None, ())
+
+
+def test_a_task_that_asks_for_nothing_has_no_outcome(store: Store) -> None:
+    add_rows(store, ["a"])
+    spec = spec_of(store, TASK.model_copy(update={"rules": (), "weights": {}, "gates": (), "tiers": {}}))
+    assert (rules.broken(store, spec.run_id), rules.flagged(store, spec.run_id)) == ([], [])
+    assert rules.tiers(store, spec.run_id) == []
+    assert decisions.queue(store, spec.run_id, "intent", session="s", order="flagged") == []
+    with pytest.raises(RunError):
+        rules.broken(store, "nope")
