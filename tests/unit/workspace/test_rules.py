@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
+import itertools
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tests.seeding import add_rows, fact_of, ingest, spec_of
 from workspace import decisions, rules, runs, tasks
 from workspace.decisions import DecisionEvent
 from workspace.errors import RunError
 from workspace.facts import RunSpec
-from workspace.store import Store, open_store
+from workspace.store import Store
 from workspace.task import Dimension, Gate, Label, Rule, Task
 
 INTENT = Dimension(
@@ -77,49 +74,31 @@ def expected(row: Row) -> tuple[list[int], float | None, str | None]:
     return breaks, overall, "top" if overall >= 3 and intent not in ("chat", None) else "rest"
 
 
-rows_drawn = st.lists(
-    st.tuples(
-        st.sampled_from(["debug", "build", "chat", None]),
-        st.sampled_from(["a", "b", "a|b", "(none)"]),
-        st.none() | st.integers(0, 4),
-        st.integers(0, 4),
-    ),
-    min_size=1,
-    max_size=8,
+EVERY_ROW: list[Row] = list(
+    itertools.product(
+        ("debug", "build", "chat", None), ("a", "b", "a|b", "(none)"), (None, 0, 1, 2, 3, 4), (0, 1, 2, 3, 4)
+    )
 )
 
 
-@settings(max_examples=6, deadline=None)
-@given(rows_drawn)
-def test_outcomes_follow_the_task(rows: list[Row]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        store = open_store(Path(folder) / "w.duckdb")
-        try:
-            spec, ids = seeded(store, rows)
-            with store.read() as con:
-                assert rules.prepare(con, spec.run_id) is not None
-                found = {
-                    id: (sorted(broken), overall, tier)
-                    for id, broken, overall, tier in con.execute(
-                        "select row_id, broken, overall, tier from outcome"
-                    ).fetchall()
-                }
-            for id, row in zip(ids, rows, strict=True):
-                broken, overall, tier = expected(row)
-                assert found[id] == (broken, pytest.approx(overall, abs=1e-4), tier)
-            listed = rules.broken(store, spec.run_id)
-            assert [rule.rows for rule in listed] == [
-                sum(place in expected(row)[0] for row in rows) for place in range(2)
-            ]
-            assert set(rules.flagged(store, spec.run_id)) == {
-                id for id, row in zip(ids, rows, strict=True) if expected(row)[0]
-            }
-            wanted = [expected(row)[2] for row in rows]
-            assert rules.tiers(store, spec.run_id) == [
-                (tier, wanted.count(tier)) for tier in ("top", "rest", None)
-            ]
-        finally:
-            store.close()
+def test_outcomes_follow_the_task_for_every_row_there_can_be(store: Store) -> None:
+    spec, ids = seeded(store, EVERY_ROW)
+    with store.read() as con:
+        assert rules.prepare(con, spec.run_id) is not None
+        found = {
+            id: (sorted(broken), overall, tier)
+            for id, broken, overall, tier in con.execute(
+                "select row_id, broken, overall, tier from outcome"
+            ).fetchall()
+        }
+    wanted = {id: expected(row) for id, row in zip(ids, EVERY_ROW, strict=True)}
+    for id, (broken, overall, tier) in wanted.items():
+        assert found[id] == (broken, pytest.approx(overall, abs=1e-4), tier)
+    numbers = [sum(place in broken for broken, _, _ in wanted.values()) for place in range(2)]
+    assert [rule.rows for rule in rules.broken(store, spec.run_id)] == numbers
+    assert rules.flagged(store, spec.run_id) == sorted(id for id, (broken, _, _) in wanted.items() if broken)
+    tiers = [tier for _, _, tier in wanted.values()]
+    assert rules.tiers(store, spec.run_id) == [(tier, tiers.count(tier)) for tier in ("top", "rest", None)]
 
 
 ROWS: list[Row] = [("debug", "b", 4, 1), ("build", "a", 3, 3), ("debug", "a", 4, 0)]
