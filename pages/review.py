@@ -11,6 +11,7 @@ ORDERS: dict[str, decisions.Order] = {
     "Uncertain first": "uncertain",
     "Random sample": "random",
     "In file order": "file",
+    "Rows that break a rule": "flagged",
 }
 FEW = 3  # dimensions that fit beside the other choices
 
@@ -44,9 +45,12 @@ with choice:
             dimension = st.segmented_control(
                 "Dimension", names, default=names[0], required=True, key="dimension", bind="query-params"
             )
+    task = tasks.get(store, run.task_id).task
+    newest_task = tasks.newest_of(store, run.task_name)
+    ruled = newest_task is not None and newest_task.task.rules
     order = st.selectbox(
         "Order",
-        list(ORDERS),
+        [name for name, order in ORDERS.items() if ruled or order != "flagged"],
         key="order",
         bind="query-params",
         help="Uncertain first finds the mistakes. A random sample, decided blind, tells how good the labels are.",
@@ -77,7 +81,7 @@ finished = review.review(
     review.settings(
         store.path,
         run_id,
-        tasks.get(store, run.task_id).task.dimension(dimension),
+        task.dimension(dimension),
         reviewer=reviewer,
         order=ORDERS[order],
         domain=domain,

@@ -63,6 +63,7 @@ def kinds_run(store: Store, task: Task, ids: Sequence[str]) -> RunSpec:
                 seq=len(facts),
                 label=label,
                 confidence=confidence,
+                explanation=f"Reason number {turn}." if turn % 3 else "",
             )
             facts.append(fact)
     ingest(store, facts)

@@ -53,6 +53,7 @@ class View {
 
   nothing(deck, state) {
     if (state === "loading") return deck.problem === "offline" ? "Waiting for the studio to answer" : "Fetching rows"
+    if (deck.settings.order === "flagged") return "No row that breaks a rule is waiting."
     const skipped = deck.counts ? deck.counts.skipped : 0
     if (!skipped) return "Every row here is decided."
     return `Nothing else is waiting. ${plural(skipped, "skipped row")} will be asked again at your next visit.`
@@ -68,7 +69,8 @@ class View {
     disable(this.keys.back, deck.position === 0)
     disable(this.keys.forward, deck.position >= deck.items.length - 1)
     const decided = lastOf(item)
-    if (decided) {
+    if (item && item.draft !== null) this.say("Enter saves ", this.panel.said(item.draft), "")
+    else if (decided) {
       const words = { reject: "no label", skip: "skip" }
       this.say("you said ", decided.label ? this.panel.said(decided.label) : words[decided.action] || "", "")
     } else if (deck.suggestionVisible) this.say("model says ", ...this.panel.words(item))

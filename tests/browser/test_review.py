@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.seeding import SENTIMENT, seeded_file
 from workspace import decisions, labels
 from workspace.facts import RunSpec
 from workspace.store import open_store
-from workspace.task import Dimension, Label, Task, join_labels
+from workspace.task import Dimension, Label, Rule, Task, join_labels
 
 TEXTS = [f"Message {number}: the parcel came {number} days late." for number in range(200)]
 RUNS = 12  # at least one for every test that shares the studio: decisions belong to a task
@@ -312,10 +313,10 @@ def test_hostile_texts_are_shown_as_they_are(tmp_path: Path, serve: Serve, page:
     expect(page.get_by_text("Nothing is waiting in this run.")).to_be_visible()
 
 
-def dimension_desk(tmp_path: Path, serve: Serve, dimension: Dimension) -> Desk:
-    """A studio on a run that asks one question of this kind."""
+def dimension_desk(tmp_path: Path, serve: Serve, *dimensions: Dimension, rules: tuple[Rule, ...] = ()) -> Desk:
+    """A studio on a run that asks these questions."""
     path = tmp_path / "kind.duckdb"
-    spec = kinds_file(path, Task(name="asked", dimensions=(dimension,)), TEXTS[:12])
+    spec = kinds_file(path, Task(name="asked", dimensions=dimensions, rules=rules), TEXTS[:12])
     return Desk(serve(path), spec)
 
 
@@ -428,6 +429,40 @@ def test_a_figure_is_saved_as_soon_as_no_longer_one_begins_like_it(
         ten: "10",
         stepped: str(start + 3 if start <= 7 else start - 3),
     }
+
+
+def test_rows_that_break_a_rule_say_which_and_why_the_model_thinks_so(
+    tmp_path: Path, serve: Serve, page: Page
+) -> None:
+    desk = dimension_desk(
+        tmp_path,
+        serve,
+        Dimension(
+            name="mood", kind="boolean", question="Which mood?", labels=(Label(name="calm"), Label(name="angry"))
+        ),
+        Dimension(name="urgency", kind="score", question="How urgent is it?"),
+        rules=(Rule(expression="mood = 'calm'", message="People here are calm."),),
+    )
+    desk.open(page, order="Rows+that+break+a+rule")
+    broken, why = page.locator(".broken"), page.locator(".why")
+    for _ in range(3):
+        turn = int(page.locator(".card").inner_text().split(":")[0].split()[1])
+        expect(broken).to_have_text("People here are calm.")
+        expect(page.locator(".labels button.suggested")).to_have_text(re.compile("angry"))
+        if turn % 3:
+            expect(why).to_have_text(f"why Reason number {turn}.")
+        else:
+            expect(why).to_be_hidden()
+        page.keyboard.press("b")
+        expect(broken).to_be_hidden()  # it would tell what the model says
+        expect(why).to_be_hidden()
+        page.keyboard.press("b")
+        press(page, "y")  # the first of the two
+    saved(page)
+    assert set(desk.database(tmp_path).decided.values()) == {"calm"}
+    while page.locator("#deck").get_attribute("data-state") == "row":
+        page.keyboard.press("1")
+    expect(page.locator(".card")).to_have_text("No row that breaks a rule is waiting.")
 
 
 def test_mouse_and_touch_alone_are_enough(
