@@ -34,7 +34,7 @@ TASK = Task(
     ),
     weights={"impact": 3, "safety": 1},
     gates=(Gate(when="safety < 1", cap=1),),
-    tiers={"top": "overall >= 3 and intent <> 'chat'", "rest": "overall >= 0"},
+    tiers={"top": "overall >= 2.9 and intent <> 'chat'", "rest": "overall >= 0"},
 )
 Row = tuple[str | None, str, int | None, int]  # intent, constraint, impact, safety; None for a failure
 
@@ -71,7 +71,7 @@ def expected(row: Row) -> tuple[list[int], float | None, str | None]:
     breaks += [1] if impact > safety + 2 else []
     overall = (3 * impact + safety) / 4
     overall = min(overall, 1.0) if safety < 1 else overall
-    return breaks, overall, "top" if overall >= 3 and intent not in ("chat", None) else "rest"
+    return breaks, overall, "top" if overall >= 2.9 and intent not in ("chat", None) else "rest"
 
 
 EVERY_ROW: list[Row] = list(
