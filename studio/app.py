@@ -17,7 +17,7 @@ PAGES = {
         ("review", "Review", "rate_review"),
     ],
     "Trust": [("calibration", "Calibration", "monitoring"), ("export", "Export", "download")],
-    "Share the work": [("machines", "Machines", "lan")],
+    "Models and machines": [("models", "Models", "neurology"), ("machines", "Machines", "lan")],
 }
 
 # The icon is a file of ours: a page's own Material icon would be fetched from the internet.

@@ -13,7 +13,7 @@ from tests.browser.conftest import Serve, Server, settled
 from tests.seeding import seeded_file
 from tests.shown_machines import ALONE, CODE, NAS, PHONE, SHOWING, THREE, show
 
-PAGES = ("Home", "Data", "Task", "Label", "Review", "Calibration", "Export", "Machines")
+PAGES = ("Home", "Data", "Task", "Label", "Review", "Calibration", "Export", "Models", "Machines")
 
 
 @pytest.fixture(scope="module")
