@@ -50,12 +50,11 @@ def _key(written: str) -> str:
 
 def _cased(written: str, meaning: str) -> str:
     """As it was written: "Don't" and "DON'T" become "Do not" and "DO NOT"; "IMO" is only an abbreviation."""
-    if not meaning or written.islower():
+    if not meaning or not written[0].isupper():
         return meaning
-    letters = [character for character in written if character.isalpha()]
-    if len(letters) > 2 and written.isupper() and "'" in written.translate(APOSTROPHES):
-        return meaning.upper()
-    return meaning[0].upper() + meaning[1:] if letters and written[0].isupper() else meaning
+    if written.isupper() and len(written) > 1:
+        return meaning.upper() if "'" in written.translate(APOSTROPHES) else meaning
+    return meaning[0].upper() + meaning[1:]
 
 
 @lru_cache(maxsize=1)

@@ -4,10 +4,14 @@ from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
 
+from engine.text.preparing import prepare
+from studio import text_views
 from studio.runtime import Studio
 from tests.pages.conftest import OpenPage, said
 from tests.seeding import add_rows
-from workspace import intake, rows
+from workspace import intake, rows, tasks
+from workspace.facts import Preparation
+from workspace.task import TextSteps
 
 FILE = """id,text,feeling
 1,what a day,positive
@@ -99,3 +103,63 @@ def test_rows_are_searched_and_paged(open_page: OpenPage, studio: Studio) -> Non
     assert app.dataframe[0].value["Row"].tolist() == list(range(2, 101, 2))
     app.text_input(key="search").set_value("number 11").run()
     assert app.dataframe[0].value["Row"].tolist() == [12, 112, 114, 116, 118, 120]
+
+
+def preparation(open_page: OpenPage, task: str) -> AppTest:
+    app = open_page("data")
+    app.session_state["data_tabs"] = "Text preparation"
+    app.run()
+    app.selectbox(key="prepare_task").set_value(task).run()
+    assert not app.exception
+    return app
+
+
+def shown(app: AppTest) -> str:
+    return "\n".join(element.proto.body for element in app.get("html"))
+
+
+def test_steps_are_shown_before_and_after_and_saved_into_the_task(open_page: OpenPage, studio: Studio) -> None:
+    add_rows(studio.store, ["IMO <b>fine</b>", "plain", "I don't", "brb ❤️"])
+    app = preparation(open_page, "sentiment")
+    assert "0 rows of the first 4 change" in said(app)
+    assert app.button(key="save_steps").disabled
+    app.toggle(key="step_slang_sentiment").set_value(True).run()
+    app.toggle(key="step_emoji_sentiment").set_value(True).run()
+    app.text_area(key="step_expansions_sentiment").set_value("BRB = back soon\nnonsense").run()
+    assert not app.exception
+    assert "2 rows of the first 4 change" in said(app)
+    assert "Not read: “nonsense”" in said(app)
+    assert ">in my opinion</mark> &lt;b&gt;fine" in shown(app)
+    assert ">back soon</mark>" in shown(app)
+    assert "1 of 4 rows" in app.toggle(key="step_contractions_sentiment").label
+    app.button(key="save_steps").click().run()
+    assert not app.exception
+    saved = tasks.newest_of(studio.store, "sentiment")
+    assert saved is not None
+    assert saved.task.text == TextSteps(slang=True, emoji=True, expansions={"BRB": "back soon"})
+    assert app.button(key="save_steps").disabled
+    assert "Runs started from now on read texts so" in said(app)
+
+
+def test_what_the_prefilter_catches_is_counted_with_examples(open_page: OpenPage, studio: Studio) -> None:
+    add_rows(studio.store, ["Claim your prize now", "hello", "...", "You won a car"])
+    app = preparation(open_page, "spam")
+    assert "3 rows of the first 4 would never reach a model" in said(app)
+    table = app.dataframe[0].value
+    assert table["Rows"].tolist() == [2, 1]
+    assert table["Then"].tolist() == ["spam: spam", "left out"]
+    assert table["For example"].tolist() == ["Claim your prize now / You won a car", "..."]
+    assert "no rules" in said(preparation(open_page, "sentiment"))
+
+
+def test_changed_parts_are_marked_and_nothing_is_lost() -> None:
+    found = prepare(
+        ["I  DON'T\r\nknow İ 👋🏽", "same"], Preparation(whitespace=True, contractions=True, lowercase=True)
+    )
+    for text in found:
+        before, after = text_views.marks(text)
+        assert "".join(part for part, _ in before) == text.raw
+        assert "".join(part for part, _ in after) == text.text
+    assert text_views.marks(found[1]) == ([("same", False)], [("same", False)])
+    _, after = text_views.marks(found[0])
+    assert [part for part, changed in after if changed] == ["i", " ", "do not", "\n", "i̇"]
