@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from engine.prompt import LISTED
 from workspace.facts import DimensionSpec
 
 
@@ -28,14 +29,16 @@ def stages_of(dimensions: Sequence[DimensionSpec], told: Sequence[bool]) -> tupl
     stages: list[Stage] = []
     while waiting:
         steps: list[Step] = []
-        groups: dict[tuple[str, str], list[int]] = {}
+        groups: dict[tuple[str, str, str], list[int]] = {}
         for place in waiting:
             dimension = dimensions[place]
             if told[place]:
                 if done.issuperset(dimension.after):
                     steps.append(Step((place,), told=True))
                 continue
-            group = groups.setdefault((dimension.system, dimension.user), [])
+            # Where a row's own labels are listed, they are listed for one dimension.
+            alone = dimension.name if LISTED in dimension.user else ""
+            group = groups.setdefault((dimension.system, dimension.user, alone), [])
             if done.union(names[other] for other in group).issuperset(dimension.after):
                 group.append(place)
         steps += [Step(tuple(group), told=False) for group in groups.values() if group]

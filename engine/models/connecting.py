@@ -15,6 +15,7 @@ from engine.models.chat import Chat, Fault, Message, Reply, Request
 from engine.models.chat_prompts import MARKER, TOPS, json_request, token_request
 from engine.models.json_asking import read_reply
 from engine.models.label_tokens import label_logprobs
+from engine.models.narrowing import narrowed
 from engine.models.server_labeler import Abilities, ServerLabeler
 from engine.models.spending import Purse
 from engine.models.traffic import MOST, Lanes, Traffic
@@ -126,12 +127,13 @@ async def _prove(connected: Connected, spec: RunSpec, purse: Purse) -> _Proof:
                 f"The prompt of '{one.name}' must contain {MARKER} exactly once.",
                 "It marks where the row goes. Put it at the end.",
             )
+    dimensions = [narrowed(one, PROBE_TEXT).dimension for one in spec.dimensions]
     place = connected.chat.place
     hurried = msgspec.structs.replace(spec.settings, retries=min(spec.settings.retries, TRIES - 1))
     traffic = Traffic(connected.chat, hurried, Lanes(2), purse)
     await _plain(traffic, connected.chat)
-    top, told = await _telling(traffic, place, spec.dimensions)
-    schema = await _schema(traffic, place, spec.dimensions[:1])
+    top, told = await _telling(traffic, place, dimensions)
+    schema = await _schema(traffic, place, dimensions[:1])
     return _Proof(told, top, schema, await _parallel(traffic, place, spec.settings))
 
 

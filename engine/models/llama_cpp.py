@@ -19,8 +19,8 @@ from engine.models.catalog import check_file
 from engine.models.forks import BASE, SPARE_TOKENS, Forks
 from engine.models.llama_native import Ints, NativeContext, NativeModel, NoRoom, build
 from engine.models.questions import Group, Questions
-from engine.models.row_asking import EXPLANATION, PRUNED_WARNING, Asking, Row, RowAsking
-from engine.models.shortlist import shortlists
+from engine.models.row_asking import EXPLANATION, Asking, Row, RowAsking
+from engine.models.shortlist import PRUNED_WARNING, shortlists
 from engine.models.tuning import fastest_form
 from engine.models.visits import BOUND, Visit, visits
 from workspace.errors import ModelError

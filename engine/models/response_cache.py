@@ -29,6 +29,7 @@ import msgspec
 
 from engine.labeler import Answer, Labeler, LoadedModel, Progress
 from engine.models.catalog import user_cache
+from workspace.errors import ModelError
 from workspace.facts import RunSpec
 
 log = logging.getLogger("engine")
@@ -77,7 +78,12 @@ class Cached:
         if progress is not None and hits:
             progress(hits)
         heard = None if progress is None else lambda done: progress(hits + done)
-        asked = self._inner.ask([rows[place] for place in missing], heard) if missing else []
+        try:
+            asked = self._inner.ask([rows[place] for place in missing], heard) if missing else []
+        except ModelError as error:
+            # What was answered before it may have cost money: the next try finds it here.
+            self._answers.put({keys[missing[at]]: tuple(row) for at, row in error.answered.items()})
+            raise
         self._answers.put({keys[place]: row for place, row in zip(missing, asked, strict=True) if _is_kept(row)})
         fresh = dict(zip(missing, asked, strict=True))
         return [fresh[place] if place in fresh else _as_hit(found[key]) for place, key in enumerate(keys)]

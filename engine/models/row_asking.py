@@ -14,6 +14,7 @@ from engine.models.label_tree import Floats
 from engine.models.llama_native import Ints
 from engine.models.phrasings import stem, together
 from engine.models.questions import Question
+from engine.models.shortlist import PRUNED
 from engine.models.suffixes import Branch, branches
 from engine.models.visits import Visit, earlier
 from workspace.facts import DimensionSpec
@@ -23,8 +24,6 @@ from workspace.task import split_labels
 NO_ROOM = "The row does not fit into the model's memory."
 NO_NUMBER = "The model gave no usable number for this row."
 _SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
-PRUNED_WARNING = "pruned"  # warning: the labels were too many to be listed, only the likeliest came into question
-PRUNED = 1e-6  # probability that labels which were not on a row's shortlist have together
 EXPLANATION = 60  # tokens, at most
 SENTENCES = 2
 

@@ -30,6 +30,7 @@ from engine.models.json_asking import (
     repair_words,
 )
 from engine.models.label_tokens import label_logprobs
+from engine.models.narrowing import narrowed
 from engine.models.traffic import Traffic
 from workspace.errors import ModelError
 from workspace.facts import DimensionSpec, Settings
@@ -56,12 +57,13 @@ class Abilities(msgspec.Struct, frozen=True):
 class _Row:
     """One text on its way through the stages."""
 
-    def __init__(self, text: str, size: int, most: int) -> None:
+    def __init__(self, text: str, dimensions: Sequence[DimensionSpec], most: int) -> None:
         self.text = text[:most]
+        self.asked = [narrowed(dimension, self.text) for dimension in dimensions]
         self.warnings: list[str] = [EMPTY] if not text.strip() else []
         if len(text) > most:
             self.warnings.append(TRUNCATED)
-        self.answers: list[Answer | None] = [None] * size
+        self.answers: list[Answer | None] = [None] * len(dimensions)
 
     def halve(self) -> None:
         self.text = self.text[: len(self.text) // 2]
@@ -177,10 +179,14 @@ class ServerLabeler:
         return _timed([answers[place] for place in range(len(rows))], time.perf_counter() - began)
 
     async def _row(self, text: str) -> tuple[Answer, ...]:
-        row = _Row(text, len(self._dimensions), self._abilities.row_characters)
+        row = _Row(text, self._dimensions, self._abilities.row_characters)
         for stage in self._stages:
             await _all([self._step(row, step) for step in stage])
-        answers = [answer for answer in row.answers if answer is not None]
+        answers = [
+            asked.widened(answer, len(dimension.labels))
+            for answer, asked, dimension in zip(row.answers, row.asked, self._dimensions, strict=True)
+            if answer is not None
+        ]
         assert len(answers) == len(self._dimensions)
         warned = tuple(row.warnings)
         return tuple(msgspec.structs.replace(one, warnings=warned + one.warnings) for one in answers)
@@ -194,7 +200,7 @@ class ServerLabeler:
 
     async def _by_tokens(self, row: _Row, place: int, spent: _Spent) -> bool:
         """Answer one dimension by the tokens; False where they do not tell and JSON is to be asked."""
-        dimension = self._dimensions[place]
+        dimension = row.asked[place].dimension
 
         def request() -> Request:
             return token_request(dimension, row.text, self._earlier(row, dimension), top=self._abilities.top)
@@ -211,8 +217,8 @@ class ServerLabeler:
     def _earlier(self, row: _Row, dimension: DimensionSpec) -> list[str]:
         """What the model is told of the dimensions before this one, a line each."""
         lines = []
-        for place, earlier in enumerate(self._dimensions):
-            answer = row.answers[place]
+        for one, answer in zip(row.asked, row.answers, strict=True):
+            earlier = one.dimension
             if earlier.name in dimension.after and answer is not None and answer.logprobs:
                 lines.append(f"{earlier.cue or earlier.name + ':'} {in_words(earlier, answer)}")
         return lines
@@ -220,7 +226,7 @@ class ServerLabeler:
     # -- by JSON ------------------------------------------------------------------------------------------
 
     async def _by_json(self, row: _Row, places: Sequence[int], spent: _Spent) -> None:
-        dimensions = [self._dimensions[place] for place in places]
+        dimensions = [row.asked[place].dimension for place in places]
         count = self._settings.samples
         draws: dict[str, list[Given]] = {one.name: [] for one in dimensions}
         problems: dict[str, str] = {}
@@ -250,7 +256,7 @@ class ServerLabeler:
         self, row: _Row, places: Sequence[int], sample: int, spent: _Spent
     ) -> tuple[dict[str, Given], dict[str, str], str]:
         """One draw: the answers, what stayed unreadable and why, and the last reply that could not be read."""
-        wanted = [self._dimensions[place] for place in places]
+        wanted = [row.asked[place].dimension for place in places]
         given: dict[str, Given] = {}
         problems: dict[str, str] = {}
         unread = ""

@@ -13,6 +13,9 @@ from engine.prompt import LISTED_LABELS
 from workspace.facts import DimensionSpec
 from workspace.task import LEVELS
 
+PRUNED_WARNING = "pruned"  # warning: the labels were too many to be listed, only the likeliest came into question
+PRUNED = 1e-6  # probability that labels which were not on a row's shortlist have together
+
 
 def shortlists(dimension: DimensionSpec, texts: Sequence[str], size: int = LISTED_LABELS) -> list[tuple[int, ...]]:
     """For each text the `size` labels (indices, in task order) that are nearest to it in meaning."""

@@ -148,7 +148,7 @@ class FakeServer:
     def says(self, body: dict[str, Any], *, json_wanted: bool) -> str:
         messages = body["messages"]
         system = messages[0]["content"] if messages[0]["role"] == "system" else ""
-        row = messages[1 if system else 0]["content"]
+        row = messages[1 if system else 0]["content"].partition("\n\n")[0]
         if not json_wanted and "JSON object" not in system:
             return _word(_listed(system), row)
         with self._counting:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import time
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.labeler import Labeler
@@ -339,4 +341,48 @@ def test_a_real_server_labels(monkeypatch: pytest.MonkeyPatch) -> None:
     labeler = open_labeler(run_of(servers.resolve(f"ollama:{models[0].name}")))
     answers = labeler.ask(["I am so glad about this", "This makes me angry"])
     assert all(not answer.error for (answer,) in answers)
+    labeler.close()
+
+
+def test_of_very_many_labels_those_that_come_into_question_are_asked(fake_ollama: FakeOllama) -> None:
+    words = ("banana", "guitar", *(f"committee number {number}" for number in range(60)))
+    many = DimensionSpec(
+        "topic", "single", words, words, "What is it about?", "{text}\n\nPossible labels: {labels}"
+    )
+    some = msgspec.structs.replace(many, name="topics", kind="multi")
+    labeler = opened(many, some)
+    row, listed = "he plays the guitar, an old guitar with strings", "Possible labels: "
+    fake_ollama.asked.clear()
+    first, second = labeler.ask([row])[0]
+    shown = [body["messages"][-1]["content"] for body in fake_ollama.asked]
+    assert len(shown) == 2  # each with its own list
+    assert all("guitar" in one.partition(listed)[2] for one in shown)
+    assert all(one.partition(listed)[2].count(",") == 31 for one in shown)
+    assert label_of("single", words, first.logprobs)[0] == "guitar"
+    assert label_of("multi", words, second.logprobs)[0] == "guitar"
+    assert math.fsum(math.exp(value) for value in first.logprobs) == pytest.approx(1)
+    assert len(first.logprobs) == len(second.logprobs) == 62
+    assert "pruned" in first.warnings
+    assert "pruned" in second.warnings
+
+
+def test_what_was_answered_before_a_server_was_lost_is_not_asked_again(
+    fake_ollama: FakeOllama, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WINNOW_ANSWERS", "on")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rows = [f"angry {number}" for number in range(20)]
+    labeler = opened(retries=0)
+    fake_ollama.dies_after = len(fake_ollama.asked) + 7
+    with pytest.raises(ModelError) as caught:
+        labeler.ask(rows)
+    labeler.close()
+    kept = len(caught.value.answered)
+    assert kept >= 5
+    fake_ollama.dies_after = None
+    labeler = opened(retries=0)
+    fake_ollama.asked.clear()
+    answers = [answer for (answer,) in labeler.ask(rows)]
+    assert len(fake_ollama.asked) == 20 - kept
+    assert sum("cached" in answer.warnings for answer in answers) == kept
     labeler.close()
