@@ -94,10 +94,10 @@ def spec(store: Store, run_id: str) -> RunSpec:
 
 def read_spec(con: Connection, run_id: str) -> RunSpec:
     """As `spec`, for those who already hold a cursor."""
-    row = con.execute("select spec from runs where id = ?", [run_id]).fetchone()
-    if row is None:
+    found = con.execute("select spec from runs where id = ?", [run_id]).fetchall()
+    if not found:
         raise RunError("This workspace has no such run.", "Choose one of its runs, or start a new one.")
-    return msgspec.json.decode(row[0], type=RunSpec)
+    return msgspec.json.decode(found[0][0], type=RunSpec)
 
 
 def plan(
