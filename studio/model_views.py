@@ -13,7 +13,7 @@ from studio.jobs import Report as Share
 from studio.machine_words import plain as unmarked
 from studio.model_manager import Installed, Offer, Tested
 from studio.runtime import Studio
-from studio.words import duration, file_size, number, percent
+from studio.words import file_size, number, percent
 from workspace.errors import ModelError
 from workspace.facts import ModelSpec
 
@@ -89,6 +89,8 @@ def facts_of(item: Installed) -> str:
     facts = [item.place.capitalize() if item.place != "Ollama" else item.place]
     if item.size:
         facts.append(file_size(item.size))
+    if item.model.backend == "embedding":
+        facts.append("compares texts with labels instead of reading them: topics well, tone poorly")
     if item.speed is not None and item.speed.rows_per_s:
         facts.append(f"{number(round(item.speed.rows_per_s, 1))} rows per second when tested")
         facts += [CAN[name] for name in item.speed.capabilities if name in CAN]
@@ -113,11 +115,11 @@ def result(tested: tuple[ModelSpec, Tested]) -> None:
     model, outcome = tested
     speed = outcome.speed
     with st.container(border=True, key="test_result"):
-        st.markdown(f"**{plain(model.name)}** labeled five rows in {plain(duration(speed.seconds))}")
+        st.markdown(f"**{plain(model.name)}** labeled five rows")
         can = [CAN.get(name, name) for name in speed.capabilities]
         facts = [
             f"{number(round(speed.rows_per_s, 1))} rows per second",
-            f"loaded in {duration(speed.loading)}",
+            f"loaded in {speed.loading:.1f} s",
             f"{percent(speed.readable)} of the answers readable",
             *can,
             speed.build,
