@@ -108,24 +108,36 @@ def missing(
     """Planned rows of a run without an answer in each of its `dimensions`: pages of (row id, text, domain), in
     plan order.
 
-    One consistent look at the workspace, streamed: facts that arrive meanwhile do not shift the pages.
-    An error is an answer too. Close the iterator (or exhaust it) before closing the store.
+    Which rows these are is found out once, so facts that arrive meanwhile do not shift the pages. In between no
+    look at the workspace stays open: it would keep DuckDB from tidying up behind the labels that come in.
+    An error is an answer too.
     """
     with store.read() as con:
-        con.execute(
+        numbers = con.execute(
             """
             with answered as (
                 select row_id from facts where run_id = $run group by row_id
                 having count(distinct dimension) >= $dimensions
             )
-            select rows.id, rows.text, coalesce(rows.domain, '')
+            select planned.number
             from run_rows planned
-            join rows on rows.id = planned.row_id
             anti join answered on answered.row_id = planned.row_id
             where planned.run_id = $run
             order by planned.number
             """,
             {"run": run_id, "dimensions": dimensions},
-        )
-        while found := con.fetchmany(page):
-            yield [(str(row_id), str(text), str(domain)) for row_id, text, domain in found]
+        ).fetchnumpy()["number"]
+    for start in range(0, len(numbers), page):
+        part = numbers[start : start + page]
+        with store.read() as con:
+            found = con.execute(
+                """
+                select rows.id, rows.text, coalesce(rows.domain, '')
+                from run_rows planned join rows on rows.id = planned.row_id
+                where planned.run_id = $run and planned.number between $first and $last
+                      and planned.number in (select unnest($numbers))
+                order by planned.number
+                """,
+                {"run": run_id, "first": int(part[0]), "last": int(part[-1]), "numbers": part.tolist()},
+            ).fetchall()
+        yield [(str(row_id), str(text), str(domain)) for row_id, text, domain in found]
