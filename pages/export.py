@@ -44,6 +44,12 @@ with st.container(border=True, key="export_to"):
     named = st.text_input(
         "Path on this machine", value=export_form.usual_path(studio, choice), key=f"path_{choice.format}"
     )
+    monitored = st.checkbox(
+        "Write what the run took beside it",
+        value=True,
+        key="monitored",
+        help="Tokens, time, warnings and rules in sum (.stats.json), and a line for each answer (.monitor.jsonl).",
+    )
     with st.container(horizontal=True, key="export_buttons"):
         pressed = st.button(
             "Write the file", key="write", icon=":material/save:", type="primary", disabled=not named
@@ -58,5 +64,5 @@ with st.container(border=True, key="export_to"):
         )
     if pressed:
         with ui.guarded(), st.spinner("Writing"):
-            result = export_form.write(studio, choice, Path(named).expanduser())
+            result = export_form.write(studio, choice._replace(monitored=monitored), Path(named).expanduser())
             st.success(f"{plural(result.rows, 'row')} written to {result.path}", icon=":material/check_circle:")

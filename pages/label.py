@@ -1,6 +1,6 @@
 import streamlit as st
 
-from studio import machine_views, run_form, run_views, runtime, ui
+from studio import machine_views, opinion_views, outcome_views, run_form, run_views, runtime, ui
 from studio.paging import PAGE_ROWS, Pages
 from studio.words import plural
 from workspace import labels, rows, runs
@@ -66,6 +66,11 @@ with st.container(horizontal=True, key="onward"):
     ui.go_to("review", "Review the doubtful rows", query={"run": run_id})
     ui.go_to("calibration", "See how far the labels can be trusted", query={"run": run_id})
     ui.go_to("export", "Export the labels", query={"run": run_id})
+
+with st.expander("Second opinions", icon=":material/forum:", key="opinions"):
+    opinion_views.draw(studio, run_id, dimension)
+with st.expander("Rules, tiers and what it took", icon=":material/monitoring:", key="outcome"):
+    outcome_views.draw(studio, run_id)
 
 ui.section("Labels")
 with st.container(horizontal=True, vertical_alignment="top", key="label_filters"):

@@ -16,9 +16,11 @@ from starlette.routing import BaseRoute
 
 from studio.answering import VERSION, NotFound, Nothing, route, words
 from studio.runtime import Studio
-from workspace import decisions, exports, intake, runs, statistics, tasks
+from studio.second_opinions import Again, again
+from workspace import decisions, exports, intake, labels, runs, statistics, tasks
 from workspace.decisions import Counts, DecisionEvent, HistoryItem, QueueItem
 from workspace.errors import RunError, WinnowError
+from workspace.facts import Settings
 from workspace.ids import content_id
 from workspace.task import parse_task
 
@@ -82,6 +84,7 @@ class RunRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     domain: Short | None = None
     import_id: Short | None = None
     instructions: dict[str, str] | None = None
+    settings: Settings = Settings()
 
 
 class StateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -100,6 +103,7 @@ class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decided_by: Literal["human", "model"] | None = None
     dimension: Short | None = None
     import_id: Short | None = None
+    monitored: bool = True
 
 
 # What can be asked
@@ -173,6 +177,7 @@ def show_progress(studio: Studio, _body: Nothing, path: dict[str, str]) -> dict[
                 "problem": str(studio.engine_error or ""),
                 "labeled": run.labeled_rows,
                 "failed": run.failed_rows,
+                "dropped": run.dropped_rows,
             }
     raise NotFound("This workspace has no such run.", "`winnow status` lists its runs.")
 
@@ -192,6 +197,7 @@ def start_run(studio: Studio, body: RunRequest, _path: dict[str, str]) -> dict[s
         body.domain,
         body.instructions,
         import_id=body.import_id,
+        settings=body.settings,
     )
     return {"run_id": run_id}
 
@@ -202,6 +208,18 @@ def steer_run(studio: Studio, body: StateRequest, path: dict[str, str]) -> dict[
     verbs = {"running": studio.resume, "paused": studio.pause, "cancelled": studio.cancel}
     verbs[body.state](path["run"])
     return {"run_id": path["run"], "state": body.state}
+
+
+def ask_again(studio: Studio, body: Again, path: dict[str, str]) -> dict[str, str]:
+    """Ask rows of a run once more; the run that does it."""
+    _run_or_not_found(studio, path["run"])
+    return {"run_id": again(studio, path["run"], body)}
+
+
+def opinions(studio: Studio, _body: Nothing, path: dict[str, str]) -> dict[str, Any]:
+    """What every labeler and every person said about one row in one dimension."""
+    _run_or_not_found(studio, path["run"])
+    return {"answers": labels.answers(studio.store, path["run"], path["dimension"], path["row"])}
 
 
 def load(studio: Studio, body: LoadRequest, _path: dict[str, str]) -> dict[str, str]:
@@ -237,6 +255,7 @@ def export(studio: Studio, body: ExportRequest, _path: dict[str, str]) -> export
         decided_by=body.decided_by,
         dimension=body.dimension,
         import_id=body.import_id,
+        monitored=body.monitored,
     )
 
 
@@ -261,6 +280,8 @@ routes: list[BaseRoute] = [
     route("GET", "runs", list_runs, Nothing),
     route("POST", "runs", start_run, RunRequest),
     route("POST", "runs/{run}/state", steer_run, StateRequest),
+    route("POST", "runs/{run}/again", ask_again, Again),
+    route("GET", "runs/{run}/{dimension}/rows/{row}", opinions, Nothing),
     route("GET", "progress/{run}", show_progress, Nothing),
     route("POST", "tasks", save_task, TaskRequest),
     route("POST", "load", load, LoadRequest),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,12 +11,13 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from studio import helper_cli, models_cli, places, runtime, shards_cli
-from studio.desk import Desk, Format, Standing, open_desk, studio_url
+from studio import again_cli, helper_cli, models_cli, places, runtime, shards_cli
+from studio.again_cli import watch
+from studio.desk import Desk, Format, open_desk, studio_url
 from studio.terminal import Bar, complain, say
-from studio.words import time_left
 from workspace import intake
 from workspace.errors import IntakeError, TaskError, WinnowError, WorkspaceBusy
+from workspace.facts import Settings
 from workspace.task import Task, parse_task, to_yaml
 from workspace.tasks import bundled
 
@@ -27,12 +27,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Label text on your own machine. With no command: open the studio on this folder's workspace.",
 )
+USUAL = Settings()
 MOST_SHARES = 8  # labels of a dimension told in the terminal
 BAD_INPUT = 2  # exit code: a file, task or option is not right; nothing was changed
 FAILED = 1  # exit code: the work was begun and could not be finished
 INTERRUPTED = 130  # exit code: Ctrl-C
-
-POLL = 0.3  # seconds between looks at a run
 
 Workspace = Annotated[
     Path, typer.Option("--workspace", "-w", help="The workspace file.", envvar="WINNOW_WORKSPACE")
@@ -142,25 +141,44 @@ def label(
     ],
     limit: Annotated[int | None, typer.Option(min=1, help="Label at most this many rows of the file.")] = None,
     sample: Annotated[str, typer.Option(help="Which rows a limit takes: first or random.")] = "first",
-    model: Annotated[str, typer.Option(help="smollm2 (embedded) or a path to a GGUF file.")] = "smollm2",
+    model: again_cli.Model = "smollm2",
     workspace: Workspace = DEFAULT_WORKSPACE,
     text: Annotated[list[str] | None, typer.Option(help="Column holding the text; may be repeated.")] = None,
     id_column: Annotated[str | None, typer.Option("--id", help="Column holding your own id.")] = None,
     domain: Annotated[str | None, typer.Option(help="Column holding the domain.")] = None,
     gold: Annotated[list[str] | None, typer.Option(help="DIMENSION=COLUMN holding known labels.")] = None,
+    cache: again_cli.Cache = True,
+    samples: again_cli.Samples = 1,
+    temperature: again_cli.Temperature = 0.7,
+    concurrency: again_cli.Concurrency = 0,
+    timeout: again_cli.Timeout = USUAL.timeout,
+    price_in: again_cli.PriceIn = 0.0,
+    price_out: again_cli.PriceOut = 0.0,
+    budget: again_cli.Budget = None,
+    monitored: again_cli.Monitored = True,
 ) -> None:
     """Label the rows of a file and write the labels. Stopped or killed, the same command goes on."""
     format = _format(out_file)
     if sample not in ("first", "random"):
         raise IntakeError(f"--sample is first or random, not {sample}.", "Nothing was changed.")
     chosen = _task(task)
+    settings = Settings(
+        samples=samples,
+        temperature=temperature if samples > 1 else USUAL.temperature,
+        timeout=timeout,
+        concurrency=concurrency,
+        cache=cache,
+        budget=budget,
+        price_in=price_in,
+        price_out=price_out,
+    )
     mapping = _mapping(file, text, id_column, domain, gold, [part.name for part in chosen.dimensions])
     with _desk(workspace) as desk:
         loaded = _load(desk, file, mapping)
         task_id = desk.save_task(to_yaml(chosen))
-        run_id = desk.start(task_id, model, limit, sample, loaded.import_id)
-        standing = _watch(desk, run_id)
-        result = desk.export(run_id, out_file, format, loaded.import_id)
+        run_id = desk.start(task_id, model, limit, sample, loaded.import_id, settings)
+        standing = watch(desk, run_id)
+        result = desk.export(run_id, out_file, format, loaded.import_id, monitored)
         for part in result.dimensions:
             most = part.shares[:MOST_SHARES]
             shown = [f"{name or 'no label'} {count / result.rows:.0%}" for name, count in most]
@@ -182,6 +200,7 @@ def export(
     run: Annotated[
         str | None, typer.Option(help="Beginning of the run's id; the newest run if not given.")
     ] = None,
+    monitored: again_cli.Monitored = True,
 ) -> None:
     """Write the current labels of a run: text, label, confidence, and who decided."""
     format = _format(file)
@@ -189,7 +208,7 @@ def export(
         found = [r for r in desk.runs() if r.id.startswith(run or "")]
         if not found:
             raise IntakeError("This workspace has no such run yet.", "Label something first: winnow label --help")
-        result = desk.export(found[0].id, file, format, None)
+        result = desk.export(found[0].id, file, format, None, monitored)
         say(f"{result.rows:,} rows of {found[0].task_title} ({found[0].model_name}) written to {file}")
 
 
@@ -202,7 +221,7 @@ def status(workspace: Workspace = DEFAULT_WORKSPACE) -> None:
             say("No runs yet. Label something: winnow label --help")
         for run in runs:
             progress = desk.standing(run.id).progress
-            state = progress.state if progress else ("done" if run.labeled_rows >= run.rows else "not running")
+            state = progress.state if progress else ("not running" if run.rows_left else "done")
             failed = f", {run.failed_rows:,} failed" if run.failed_rows else ""
             counts = f"{run.labeled_rows:,} of {run.rows:,} rows labeled{failed}"
             say(f"{run.id[:8]}  {run.task_title}, {run.model_name}: {counts} ({state})")
@@ -323,29 +342,7 @@ def _load(desk: Desk, file: Path, mapping: intake.Mapping) -> intake.LoadResult:
     return result
 
 
-def _watch(desk: Desk, run_id: str) -> Standing:
-    """Show a run until it ends. Raises WinnowError when it stops before its end."""
-    began = time.monotonic()
-    with Bar("Labeling") as bar:
-        while True:
-            standing = desk.standing(run_id)
-            progress = standing.progress
-            if progress is None:
-                bar.show(0, 0, standing.problem or "Starting the engine")
-            else:
-                pace = f"{progress.rows_per_s:.1f} rows/s, {time_left(progress.seconds_left)}"
-                bar.show(progress.done, progress.rows, pace if progress.rows_per_s else progress.note)
-                if progress.state == "done" and standing.labeled + standing.failed >= progress.rows:
-                    break
-                if progress.state in ("paused", "cancelled"):
-                    raise WinnowError(
-                        progress.note or f"The run was {progress.state}.",
-                        "Labels made so far are kept; the same command goes on.",
-                    )
-            time.sleep(POLL)
-    seconds = time.monotonic() - began
-    say(f"{standing.labeled + standing.failed:,} rows are labeled; this took {seconds:.1f} s.")
-    return standing
+again_cli.add_to(app, _desk)
 
 
 def _stop(error: WinnowError, code: int) -> NoReturn:

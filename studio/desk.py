@@ -11,10 +11,11 @@ from typing import Any, Literal, Protocol
 import httpx
 import msgspec
 
-from studio import places, runtime
+from studio import places, runtime, second_opinions
+from studio.second_opinions import Again
 from workspace import exports, intake, runs, tasks
 from workspace.errors import EngineError, WinnowError, WorkspaceBusy
-from workspace.facts import RunProgress, RunState
+from workspace.facts import RunProgress, RunState, Settings
 from workspace.runs import RunRecord
 from workspace.store import open_store
 from workspace.task import parse_task
@@ -34,6 +35,12 @@ class Standing(msgspec.Struct, frozen=True):
     problem: str  # what keeps the engine from working, "" for nothing
     labeled: int
     failed: int
+    dropped: int = 0  # rows a rule of the prefilter left out
+
+    @property
+    def answered(self) -> int:
+        """Rows nothing more will be said about."""
+        return self.labeled + self.failed + self.dropped
 
 
 class Desk(Protocol):
@@ -43,7 +50,17 @@ class Desk(Protocol):
 
     def save_task(self, document: str) -> str: ...
 
-    def start(self, task_id: str, model: str, limit: int | None, sample: str, import_id: str | None) -> str: ...
+    def start(
+        self,
+        task_id: str,
+        model: str,
+        limit: int | None,
+        sample: str,
+        import_id: str | None,
+        settings: Settings,
+    ) -> str: ...
+
+    def again(self, run_id: str, wish: Again) -> str: ...
 
     def set_state(self, run_id: str, state: RunState) -> None: ...
 
@@ -51,7 +68,9 @@ class Desk(Protocol):
 
     def runs(self) -> list[RunRecord]: ...
 
-    def export(self, run_id: str, path: Path, format: Format, import_id: str | None) -> exports.ExportResult: ...
+    def export(
+        self, run_id: str, path: Path, format: Format, import_id: str | None, monitored: bool
+    ) -> exports.ExportResult: ...
 
     def close(self) -> None: ...
 
@@ -107,9 +126,20 @@ class OwnDesk:
     def save_task(self, document: str) -> str:
         return tasks.save(self._studio.store, parse_task(document))
 
-    def start(self, task_id: str, model: str, limit: int | None, sample: str, import_id: str | None) -> str:
+    def start(
+        self,
+        task_id: str,
+        model: str,
+        limit: int | None,
+        sample: str,
+        import_id: str | None,
+        settings: Settings,
+    ) -> str:
         order: Literal["first", "random"] = "random" if sample == "random" else "first"
-        return self._studio.start_run(task_id, model, limit, order, import_id=import_id)
+        return self._studio.start_run(task_id, model, limit, order, import_id=import_id, settings=settings)
+
+    def again(self, run_id: str, wish: Again) -> str:
+        return second_opinions.again(self._studio, run_id, wish)
 
     def set_state(self, run_id: str, state: RunState) -> None:
         verbs = {"paused": self._studio.pause, "cancelled": self._studio.cancel, "running": self._studio.resume}
@@ -123,13 +153,16 @@ class OwnDesk:
             str(problem) if problem else "",
             found.labeled_rows if found else 0,
             found.failed_rows if found else 0,
+            found.dropped_rows if found else 0,
         )
 
     def runs(self) -> list[RunRecord]:
         return runs.list_runs(self._studio.store)
 
-    def export(self, run_id: str, path: Path, format: Format, import_id: str | None) -> exports.ExportResult:
-        return self._studio.export(run_id, path, format, import_id=import_id)
+    def export(
+        self, run_id: str, path: Path, format: Format, import_id: str | None, monitored: bool
+    ) -> exports.ExportResult:
+        return self._studio.export(run_id, path, format, import_id=import_id, monitored=monitored)
 
     def close(self) -> None:
         self._studio.close()
@@ -157,11 +190,29 @@ class StudioDesk:
     def save_task(self, document: str) -> str:
         return str(self._post("tasks", {"document": document})["task_id"])
 
-    def start(self, task_id: str, model: str, limit: int | None, sample: str, import_id: str | None) -> str:
+    def start(
+        self,
+        task_id: str,
+        model: str,
+        limit: int | None,
+        sample: str,
+        import_id: str | None,
+        settings: Settings,
+    ) -> str:
         # A path on the command line is relative to this folder, not to the studio's.
-        model = str(Path(model).resolve()) if Path(model).is_file() else model
-        body = {"task_id": task_id, "model": model, "limit": limit, "sample": sample, "import_id": import_id}
+        body = {
+            "task_id": task_id,
+            "model": _from_here(model),
+            "limit": limit,
+            "sample": sample,
+            "import_id": import_id,
+            "settings": settings,
+        }
         return str(self._post("runs", body)["run_id"])
+
+    def again(self, run_id: str, wish: Again) -> str:
+        another = msgspec.structs.replace(wish.another, model=_from_here(wish.another.model))
+        return str(self._post(f"runs/{run_id}/again", msgspec.structs.replace(wish, another=another))["run_id"])
 
     def set_state(self, run_id: str, state: RunState) -> None:
         self._post(f"runs/{run_id}/state", {"state": state})
@@ -172,8 +223,16 @@ class StudioDesk:
     def runs(self) -> list[RunRecord]:
         return msgspec.convert(self._get("runs")["runs"], list[RunRecord])
 
-    def export(self, run_id: str, path: Path, format: Format, import_id: str | None) -> exports.ExportResult:
-        body = {"run_id": run_id, "path": str(path.resolve()), "format": format, "import_id": import_id}
+    def export(
+        self, run_id: str, path: Path, format: Format, import_id: str | None, monitored: bool
+    ) -> exports.ExportResult:
+        body = {
+            "run_id": run_id,
+            "path": str(path.resolve()),
+            "format": format,
+            "import_id": import_id,
+            "monitored": monitored,
+        }
         return msgspec.convert(
             self._post("export", body), exports.ExportResult, dec_hook=lambda kind, value: kind(value)
         )
@@ -204,3 +263,7 @@ class StudioDesk:
                 said.get("title", f"The studio refused ({reply.status_code})."), said.get("advice", "")
             )
         return answer
+
+
+def _from_here(model: str) -> str:
+    return str(Path(model).resolve()) if Path(model).is_file() else model

@@ -30,6 +30,7 @@ class Choice(NamedTuple):
     format: Literal["csv", "jsonl", "parquet"]
     decided_by: Literal["human", "model"] | None
     min_confidence: float
+    monitored: bool = True  # what the run took is written beside it
 
 
 def usual_path(studio: Studio, choice: Choice) -> str:
@@ -41,14 +42,20 @@ def usual_path(studio: Studio, choice: Choice) -> str:
 def write(studio: Studio, choice: Choice, path: Path) -> exports.ExportResult:
     """Write the file. Raises ExportError."""
     return studio.export(
-        choice.run_id, path, choice.format, min_confidence=choice.min_confidence, decided_by=choice.decided_by
+        choice.run_id,
+        path,
+        choice.format,
+        min_confidence=choice.min_confidence,
+        decided_by=choice.decided_by,
+        monitored=choice.monitored,
     )
 
 
 def as_bytes(studio: Studio, choice: Choice) -> bytes:
     """The file's content, for a download in the browser."""
     with tempfile.TemporaryDirectory(prefix="winnow-export-") as folder:
-        return write(studio, choice, Path(folder) / f"labels.{choice.format}").path.read_bytes()
+        alone = choice._replace(monitored=False)
+        return write(studio, alone, Path(folder) / f"labels.{choice.format}").path.read_bytes()
 
 
 def preview(studio: Studio, choice: Choice, limit: int = 8) -> list[dict[str, Any]]:

@@ -50,7 +50,7 @@ def state_of(run: RunRecord, progress: RunProgress | None) -> str:
     """running, paused, cancelled or done as the engine says it, else what the workspace can tell."""
     if progress is not None:
         return progress.state
-    return "done" if run.labeled_rows + run.failed_rows >= run.rows else "waiting"
+    return "done" if run.labeled_rows + run.failed_rows + run.dropped_rows >= run.rows else "waiting"
 
 
 def badge(state: str) -> None:
@@ -139,6 +139,7 @@ def summary_line(run: RunRecord) -> str:
     """What a run has done so far, in words."""
     share = percent(run.labeled_rows / run.rows) if run.rows else "0%"
     words = f"{number(run.labeled_rows)} of {plural(run.rows, 'row')} labeled ({share})"
+    words += f", {number(run.dropped_rows)} left out by rules" if run.dropped_rows else ""
     return words + (f", {number(run.failed_rows)} failed" if run.failed_rows else "")
 
 

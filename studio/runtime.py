@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from studio import places
 from studio.jobs import Job, Jobs
 from studio.link import EngineLink, Ensure, ensure_engine
-from workspace import exports, intake, runs, tasks
+from workspace import exports, intake, monitor, runs, tasks
 from workspace.errors import WinnowError
 from workspace.facts import EngineStatus, ModelSpec, RunProgress, RunSpec, Settings
 from workspace.facts import run_id as id_of_run
@@ -93,10 +93,9 @@ class Studio:
     ) -> str:
         """Plan rows into the run of this task, prompt and model, and let it run; returns its id at once.
 
-        `domain` and `import_id` narrow which rows may be planned. `settings` hold for a new run. `limit` counts the rows of
-        the run in total,
-        so the same call twice changes nothing and a larger limit continues the same run. Raises RunError or
-        ModelError; then nothing was started.
+        `domain` and `import_id` narrow which rows may be planned. `settings` hold for a new run. `limit` counts
+        the rows of the run in total, so the same call twice changes nothing and a larger limit continues the same
+        run. Raises RunError or ModelError; then nothing was started.
         """
         from engine.models import catalog
         from engine.prompt import prompt_for
@@ -244,10 +243,11 @@ class Studio:
         decided_by: Literal["human", "model"] | None = None,
         dimension: str | None = None,
         import_id: str | None = None,
+        monitored: bool = True,
     ) -> exports.ExportResult:
-        """Write the current labels of a run to a file of this machine."""
+        """Write the current labels of a run to a file here; `monitored`, with what they took beside it."""
         runs.spec(self.store, run_id)  # raises RunError when there is no such run
-        return exports.export(
+        result = exports.export(
             self.store,
             run_id,
             path,
@@ -257,6 +257,9 @@ class Studio:
             dimension=dimension,
             import_id=import_id,
         )
+        if monitored:
+            monitor.write(self.store, run_id, result.path)
+        return result
 
     def close(self, *, stop_engine: bool = True) -> None:
         """Finish what is under way and release the workspace. Unfinished runs go on at the next start."""

@@ -16,11 +16,11 @@ def test_a_run_shows_its_shares_and_its_labels(open_page: OpenPage, studio: Stud
     spec = seed(studio.store, [f"text {n}" for n in range(90)], labeled=60)[0]
     app = open_page("label")
     assert "60 of 90 rows labeled (67%)" in said(app)
-    table = app.dataframe[0].value
+    table = app.dataframe[-1].value
     expected = labels.page(studio.store, spec.run_id, "sentiment", limit=50)
     assert table["Label"].tolist() == [item.label for item in expected]
     app.button(key="labels_next").click().run()
-    assert app.dataframe[0].value["Row"].tolist() == list(range(51, 61))
+    assert app.dataframe[-1].value["Row"].tolist() == list(range(51, 61))
 
 
 def test_labels_are_filtered_by_label_and_confidence(open_page: OpenPage, studio: Studio) -> None:
@@ -28,7 +28,7 @@ def test_labels_are_filtered_by_label_and_confidence(open_page: OpenPage, studio
     app = open_page("label")
     app.selectbox(key="label_of_sentiment").set_value("negative").run()
     app.slider(key="confidence").set_range(0, 60).run()
-    shown = app.dataframe[0].value["Row"].tolist()
+    shown = app.dataframe[-1].value["Row"].tolist()
     expected = labels.page(studio.store, spec.run_id, "sentiment", label="negative", high=0.6, limit=50)
     assert shown == [item.row_no + 1 for item in expected]
     assert shown
@@ -55,4 +55,4 @@ def test_a_model_labels_eight_rows(open_page: OpenPage, studio: Studio) -> None:
     assert (run.rows, run.labeled_rows, run.failed_rows) == (8, 8, 0)
     app.run()
     assert not app.exception
-    assert len(app.dataframe[0].value) == 8
+    assert len(app.dataframe[-1].value) == 8

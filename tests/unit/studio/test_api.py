@@ -216,7 +216,7 @@ def test_status_and_runs_tell_what_there_is(place: Place) -> None:
     run = place.client.get("/api/v1/runs").json()["runs"][0]
     assert (run["id"], run["labeled_rows"]) == (place.spec.run_id, len(TEXTS))
     standing = place.client.get(f"/api/v1/progress/{place.spec.run_id}").json()
-    assert standing == {"progress": None, "problem": "", "labeled": len(TEXTS), "failed": 0}
+    assert standing == {"progress": None, "problem": "", "labeled": len(TEXTS), "failed": 0, "dropped": 0}
 
 
 def test_a_file_is_loaded_and_labels_are_written(place: Place, tmp_path: Path) -> None:
