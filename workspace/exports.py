@@ -1,10 +1,14 @@
 """Current labels go out: CSV, JSONL or Parquet, one line per row, written beside its place and then renamed.
 
-Columns: id, text, domain, external_id, then for each dimension D of the run `D` (the label), `D_confidence`
-(0 to 1, calibrated; 1 for a person's label), `D_decided_by` ('model' or the reviewer's name) and, if there is any,
-`D_gold`, and at last `warnings`: codes such as truncated, and in words why a row has no label. A row column whose
-name a dimension takes becomes `row_domain` and so on. Rows of the run that nobody has answered yet are not
-written. A label that a person rejected is empty.
+Columns: id, text, domain, external_id, then for each dimension D of the run `D` (the label), for a score `D_value`
+and `D_spread`, `D_confidence` (0 to 1, calibrated; 1 for a person's label), `D_decided_by` ('model' or the
+reviewer's name) and, if there are any, `D_explanation` and `D_gold`. Then, where the task has weights, tiers or
+rules, `overall`, `tier` and `broken_rules` (their messages), and at last `warnings`: codes such as truncated, and
+in words why a row has no label. The labels of a multi dimension are a list, in CSV joined by "|", "(none)" for
+none. A row column whose name a dimension takes becomes `row_domain` and so on.
+
+Rows of the run that nobody has answered yet are not written, nor those a rule of the prefilter left out unless a
+person gave them a label. A label that a person rejected is empty.
 """
 
 from __future__ import annotations
@@ -18,11 +22,18 @@ from typing import Any, Literal
 import duckdb
 import msgspec
 
-from workspace.current import current_sql, dimension_of
+from workspace import rules
+from workspace.answers import dimension_of, shape_of
+from workspace.current import current_sql
 from workspace.errors import ExportError
+from workspace.expressions import quoted
+from workspace.facts import DimensionSpec
+from workspace.gold import gold_sql
 from workspace.records import unique_names
+from workspace.rows import scalar
 from workspace.runs import read_spec
 from workspace.store import Connection, Store, sql_string
+from workspace.task import NO_LABELS, SEPARATOR
 
 Format = Literal["csv", "jsonl", "parquet"]
 DecidedBy = Literal["human", "model"]
@@ -38,7 +49,8 @@ _FORMULA = "'[=+@\\t\\r-]'"
 class Written(msgspec.Struct, frozen=True):
     """What a file says in one dimension: rows per label, most frequent first, None for no label.
 
-    `checked` of its labels have a gold label beside them; `right` of those agree with it.
+    A row with several labels counts for each. `checked` of its labels have a gold label beside them; `right` of
+    those agree with it, as `workspace.kinds.reader` reads it.
     """
 
     dimension: str
@@ -48,12 +60,16 @@ class Written(msgspec.Struct, frozen=True):
 
 
 class ExportResult(msgspec.Struct, frozen=True):
-    """A file that was written: where, how many rows, in how many seconds, and what it says in sum."""
+    """A file that was written: where, how many rows, in how many seconds, and what it says in sum.
+
+    `dropped` rows are not in it because a rule of the prefilter left them out.
+    """
 
     path: Path
     rows: int
     seconds: float
     dimensions: list[Written] = []
+    dropped: int = 0
 
 
 def export(
@@ -102,7 +118,8 @@ def export(
             con.execute(f"create temp table written as {select}")
             copy = f"copy (from written order by rowid) to {sql_string(str(half))} ({_OPTIONS[format]})"
             written = con.execute(copy).fetchall()
-            said = [_sum_up(con, name) for name in _dimensions(con, run_id, dimension)]
+            said = [_sum_up(con, place, asked) for place, asked in enumerate(_asked(con, run_id, dimension))]
+            dropped = _left_out(con, len(said), import_id)
         os.replace(half, path)
     except (duckdb.Error, OSError) as error:
         raise ExportError(
@@ -112,7 +129,7 @@ def export(
         ) from error
     finally:
         half.unlink(missing_ok=True)
-    return ExportResult(path, int(written[0][0]), time.perf_counter() - started, said)
+    return ExportResult(path, int(written[0][0]), time.perf_counter() - started, said, dropped)
 
 
 def preview(
@@ -145,26 +162,10 @@ def _prepare(
     safe: bool,
 ) -> str:
     """Gather each dimension's labels in temporary tables of this cursor; the select of the lines, in order."""
-    names = _dimensions(con, run_id, dimension)
+    asked = _asked(con, run_id, dimension)
+    names = [one.name for one in asked]
     # One snapshot for all dimensions; the cursor is closed afterwards, so nothing of this is ever committed.
     con.execute("begin")
-    golden: list[bool] = []
-    for i, name in enumerate(names):
-        cte, parameters = current_sql(con, run_id, name)
-        con.execute(
-            f"""create temp table label_{i} as {cte}
-                select row_id, label, confidence, decided_by, human, warnings, error from current_labels""",
-            parameters,
-        )
-        con.execute(
-            f"""create temp table gold_{i} as select row_id, arg_max(label, rowid) as label from gold
-                where dimension = $name and row_id in (select row_id from label_{i}) group by row_id""",
-            {"name": name},
-        )
-        golden.append(bool(con.execute(f"select 1 from gold_{i} limit 1").fetchall()))
-    everyone = range(len(names))
-    told = ", ".join(f"coalesce(l{i}.warnings, []), [nullif(l{i}.error, '')]" for i in everyone)
-    warnings = f"list_filter(list_distinct(flatten([{told}])), lambda warning: warning is not null)"
     columns = [
         ("row_id" if "id" in names else "id", "r.id"),
         ("row_text" if "text" in names else "text", _cell("r.text", safe)),
@@ -174,62 +175,137 @@ def _prepare(
             _cell("coalesce(r.external_id, '')", safe),
         ),
     ]
-    for i, name in enumerate(names):
-        columns += [
-            (name, f"l{i}.label"),
-            (f"{name}_confidence", f"l{i}.confidence"),
-            (f"{name}_decided_by", _cell(f"l{i}.decided_by", safe)),
-        ]
-        columns += [(f"{name}_gold", _cell(f"g{i}.label", safe))] if golden[i] else []
+    for i, one in enumerate(asked):
+        _gather(con, run_id, i, one)
+        columns += _columns_of(con, i, one, joined=joined, safe=safe)
+    outcome = rules.prepare(con, run_id, {name: f"label_{i}" for i, name in enumerate(names)})
+    columns += _outcome_columns(outcome, joined=joined) if outcome else []
+    everyone = range(len(names))
+    told = ", ".join(f"coalesce(l{i}.warnings, []), [nullif(l{i}.error, '')]" for i in everyone)
+    warnings = f"list_filter(list_distinct(flatten([{told}])), lambda warning: warning is not null)"
     columns.append(
         ("warnings", f"array_to_string(list_sort({warnings}), '; ')" if joined else f"list_sort({warnings})")
     )
     shown = unique_names(name for name, _ in columns)
-    listed = ", ".join(f"{sql} as {_quoted(name)}" for name, (_, sql) in zip(shown, columns, strict=True))
-    some = " or ".join(f"l{i}.row_id is not null" for i in everyone)
-    conditions = [f"({some})"]
+    listed = ", ".join(f"{sql} as {quoted(name)}" for name, (_, sql) in zip(shown, columns, strict=True))
+    conditions = [f"({' or '.join(f'l{i}.dropped = {_NO_RULE}' for i in everyone)})"]
     if min_confidence > 0:
         conditions += [f"coalesce(l{i}.confidence, 0.0) >= {float(min_confidence)!r}" for i in everyone]
     if decided_by is not None:
         by_people = " or ".join(f"coalesce(l{i}.human, false)" for i in everyone)
         conditions.append(f"({by_people})" if decided_by == "human" else f"not ({by_people})")
-    if import_id is not None:
-        wanted = sql_string(import_id)
-        conditions.append(
-            f"(r.import_id = {wanted} or r.id in (select row_id from repeats where import_id = {wanted}))"
-        )
     joins = " ".join(
         f"left join label_{i} l{i} on l{i}.row_id = r.id left join gold_{i} g{i} on g{i}.row_id = r.id"
         for i in everyone
     )
-    return f"select {listed} from rows r {joins} where {' and '.join(conditions)} order by r.row_no"
+    joins += " left join outcome o on o.row_id = r.id" if outcome else ""
+    return f"""select {listed} from rows r {joins}
+        where {" and ".join([*conditions, _of_import(import_id)])} order by r.row_no"""
 
 
-def _dimensions(con: Connection, run_id: str, dimension: str | None) -> list[str]:
+_NO_RULE = "''"
+
+
+def _asked(con: Connection, run_id: str, dimension: str | None) -> list[DimensionSpec]:
     spec = read_spec(con, run_id)
-    return [dimension_of(spec, dimension).name] if dimension else [d.name for d in spec.dimensions]
+    return [dimension_of(spec, dimension)] if dimension else list(spec.dimensions)
 
 
-def _sum_up(con: Connection, dimension: str) -> Written:
-    """From the table `written`. A dimension keeps its name as a column: row columns give way, not it."""
-    label = _quoted(dimension)
-    shares = con.execute(f"select {label}, count(*) from written group by 1 order by 2 desc, 1").fetchall()
-    columns = {row[0] for row in con.execute("describe written").fetchall()}
-    if f"{dimension}_gold" not in columns:
-        return Written(dimension, shares, 0, 0)
-    gold = _quoted(f"{dimension}_gold")
-    agree = f"lower({label}) = lower({gold})"
-    ((checked, right),) = con.execute(
-        f"select count({agree}), count_if({agree}) from written where {label} is not null"
+def _gather(con: Connection, run_id: str, place: int, asked: DimensionSpec) -> None:
+    """The tables `label_0` and `gold_0`, in which `meant` is the gold label as the dimension writes it."""
+    cte, parameters = current_sql(con, run_id, asked.name)
+    con.execute(
+        f"""create temp table label_{place} as {cte}
+            select row_id, label, value, spread, confidence, decided_by, human, warnings, error, explanation,
+                dropped
+            from current_labels""",
+        parameters,
     ).fetchall()
-    return Written(dimension, shares, checked, right)
+    known, more = gold_sql(con, asked)
+    con.execute(
+        f"""create temp table gold_{place} as with {known}
+            select g.*, k.label as meant from (
+                select row_id, arg_max(label, rowid) as label from gold
+                where dimension = $dimension and row_id in (select row_id from label_{place}) group by row_id
+            ) g left join known k on k.row_id = g.row_id""",
+        {**more, "dimension": asked.name},
+    ).fetchall()
+
+
+def _columns_of(
+    con: Connection, place: int, asked: DimensionSpec, *, joined: bool, safe: bool
+) -> list[tuple[str, str]]:
+    """(name, SQL) of the columns of a dimension."""
+    name, table = asked.name, f"l{place}"
+    label = f"{table}.label"
+    if shape_of(asked) == "multi" and not joined:
+        label = f"""case when {label} = '{NO_LABELS}' then []::varchar[]
+            else string_split({label}, '{SEPARATOR}') end"""
+    columns = [(name, label)]
+    if shape_of(asked) == "score":
+        columns += [(f"{name}_value", f"{table}.value"), (f"{name}_spread", f"{table}.spread")]
+    columns += [
+        (f"{name}_confidence", f"{table}.confidence"),
+        (f"{name}_decided_by", _cell(f"{table}.decided_by", safe)),
+    ]
+    if con.execute(f"select 1 from label_{place} where explanation <> '' limit 1").fetchall():
+        columns.append((f"{name}_explanation", _cell(f"{table}.explanation", safe)))
+    if con.execute(f"select 1 from gold_{place} limit 1").fetchall():
+        columns.append((f"{name}_gold", _cell(f"g{place}.label", safe)))
+    return columns
+
+
+def _outcome_columns(outcome: rules.Outcome, *, joined: bool) -> list[tuple[str, str]]:
+    columns = [("overall", "o.overall")] if outcome.overall else []
+    columns += [("tier", "o.tier")] if outcome.tiers else []
+    if outcome.rules:
+        messages = ", ".join(sql_string(rule.message) for rule in outcome.task.rules)
+        broken = f"list_transform(coalesce(o.broken, []), lambda place: ([{messages}])[place + 1])"
+        columns.append(("broken_rules", f"array_to_string({broken}, '; ')" if joined else broken))
+    return columns
+
+
+def _of_import(import_id: str | None) -> str:
+    if import_id is None:
+        return "true"
+    wanted = sql_string(import_id)
+    return f"(r.import_id = {wanted} or r.id in (select row_id from repeats where import_id = {wanted}))"
+
+
+def _left_out(con: Connection, dimensions: int, import_id: str | None) -> int:
+    """Rows a rule left out in every dimension that has come to them."""
+    every = " union all ".join(f"select row_id, dropped from label_{i}" for i in range(dimensions))
+    return scalar(
+        con,
+        f"""select count(*) from (select row_id from ({every}) group by row_id having bool_and(dropped <> '')) d
+            join rows r on r.id = d.row_id where {_of_import(import_id)}""",
+    )
+
+
+def _sum_up(con: Connection, place: int, asked: DimensionSpec) -> Written:
+    """From the table `written`, whose first column is the row's id."""
+    (id_column, *_), *_ = con.execute("describe written").fetchall()
+    here = f"(from label_{place} semi join written on written.{quoted(id_column)} = label_{place}.row_id)"
+    label = f"unnest(string_split(label, '{SEPARATOR}'))" if shape_of(asked) == "multi" else "label"
+    shares = con.execute(
+        f"""select name, count(*) from (
+                select {label} as name from {here} where label is not null
+                union all select null from {here} where label is null
+            ) group by name order by 2 desc, 1"""
+    ).fetchall()
+    missing = scalar(con, "select count(*) from written") - scalar(con, f"select count(*) from {here}")
+    if missing:  # in the file for another dimension's sake
+        numbers = dict(shares)
+        numbers[None] = numbers.get(None, 0) + missing
+        shares = sorted(numbers.items(), key=lambda pair: (-pair[1], pair[0] is None, pair[0]))
+    ((checked, right),) = con.execute(
+        f"""select count(*), coalesce(count_if(l.label = g.meant), 0)
+            from {here} l join gold_{place} g on g.row_id = l.row_id where l.label is not null"""
+    ).fetchall()
+    return Written(asked.name, shares, checked, right)
 
 
 def _cell(sql: str, safe: bool) -> str:
     if not safe:
         return sql
     return f"case when regexp_matches({sql}, '^' || {_FORMULA}) then '''' || {sql} else {sql} end"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
