@@ -57,7 +57,7 @@ class Driver:
         self.held: dict[str, int] = {}  # by member: claims it said it holds
         self._members: dict[str, str] = {}  # member id by key, of those who are or were members
         self._waiting: dict[int, asyncio.Future[None]] = {}  # number of a write: who waits for it
-        self._answered: dict[int, tuple[str, int]] = {}  # number of a write: claim and facts
+        self._answered: dict[int, tuple[str, int]] = {}  # number of a write: claim and rows
         self._served: set[tuple[str, str, int]] = set()
         self._encoded: tuple[m.AnyMessage | None, bytes] = (None, b"")
         self._moving = False
@@ -228,7 +228,7 @@ class Driver:
         self.do(self.core.written(numbers[-1], found, steady.now()))
         for number in numbers:
             if answered := self._answered.pop(number, None):
-                log.info("batch %s: %d facts durable", *answered)
+                log.info("batch %s: %d rows durable", *answered)
             waiting = self._waiting.pop(number, None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)

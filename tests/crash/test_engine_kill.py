@@ -1,7 +1,7 @@
 """Kill what labels, at any moment, and nothing is lost, counted twice, or more than a batch computed again.
 
 Real processes, the real ledger and the embedded model. How the work done twice is measured: an engine logs every
-batch before it hands it to the model ("8 rows of run ...") and after its facts are durable ("8 facts durable").
+batch before it hands it to the model ("8 rows of run ...") and after its facts are durable ("8 rows durable").
 A batch without the second line was interrupted; its rows are the only ones that may have been computed twice.
 """
 
@@ -118,7 +118,7 @@ class Witness:
         granted, durable = self._batches()
         interrupted = granted.keys() - durable.keys()
         assert len(interrupted) <= kills
-        assert sum(granted.values()) - len(expected) == sum(granted[batch] for batch in interrupted)
+        assert sum(granted.values()) - rows == sum(granted[batch] for batch in interrupted)
         assert {fact.claim for fact in self.facts} == durable.keys()
 
     def _batches(self) -> tuple[dict[str, int], dict[str, int]]:
@@ -126,7 +126,7 @@ class Witness:
         assert "Report" not in log
         assert "storm" not in log
         granted = {batch: int(rows) for batch, rows in re.findall(r"batch (\S+): (\d+) rows of run", log)}
-        durable = {batch: int(rows) for batch, rows in re.findall(r"batch (\S+): (\d+) facts durable", log)}
+        durable = {batch: int(rows) for batch, rows in re.findall(r"batch (\S+): (\d+) rows durable", log)}
         # A kill can fall between the sync and the line about it; the facts themselves say so.
         for fact in self.facts:
             durable.setdefault(fact.claim, granted[fact.claim])
