@@ -27,6 +27,7 @@ FIRST_PAUSE = 0.5  # seconds before the second try, doubled for each further one
 LONGEST_PAUSE = 30.0
 LONGEST_WAIT = 300.0  # seconds a server may ask for; more is as good as not answering
 
+_UNTOLD = Reply("", -1, -1)  # one that does not tell how many tokens it took
 _AGAIN = ("busy", "failed", "lost", "slow")  # faults that may pass
 
 
@@ -132,13 +133,14 @@ class Traffic:
                     await self._pause(wait)
                 most = await self._purse.reserve(request)
                 began = self._clock()
-                reply, fault = await self._once(request)
+                # A server that is late or not waited for has the work all the same, and may want to be paid.
+                counted: Reply | None = _UNTOLD
+                try:
+                    reply, fault = await self._once(request)
+                    counted = reply if fault is None or fault.kind != "slow" else _UNTOLD
+                finally:
+                    self._purse.settle(most, request, counted)
                 seconds = self._clock() - began
-                # A server that is late has the work all the same, and may want to be paid for it.
-                if fault is None or fault.kind != "slow":
-                    self._purse.settle(most, request, reply)
-                else:
-                    self._purse.settle(most, request, Reply("", -1, -1))
             finally:
                 overloaded = fault is not None and fault.kind in ("busy", "slow")
                 self.lanes.leave(number, seconds, overloaded=overloaded, measured=fault is None and seconds > 0)

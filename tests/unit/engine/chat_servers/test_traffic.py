@@ -242,6 +242,31 @@ def test_a_request_that_does_not_come_back_is_counted_at_its_most(tmp_path: Path
     assert spent(tmp_path, "run") == ASKED.most_tokens() + ASKED.max_tokens
 
 
+def test_a_request_that_is_not_waited_for_counts_at_its_most_and_blocks_nobody(tmp_path: Path) -> None:
+    class Silent(Scripted):
+        async def say(self, request: Request) -> Reply:
+            self.asked += 1
+            if self.asked == 1:
+                await asyncio.Event().wait()
+            return OK
+
+    most = ASKED.most_tokens() + ASKED.max_tokens
+
+    async def run() -> None:
+        traffic = Silent().traffic(tmp_path, price_in=PRICE, price_out=PRICE, budget=2.0 * most)
+        left = asyncio.ensure_future(traffic.send(ASKED))
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        assert await asyncio.wait_for(traffic.send(ASKED), 10) == OK
+        with pytest.raises(BudgetReached):
+            await asyncio.wait_for(traffic.send(ASKED), 10)
+        assert traffic.lanes.busy == 0
+
+    asyncio.run(run())
+    assert spent(tmp_path, "run") == pytest.approx(most + 55)
+
+
 def test_a_reply_that_tells_no_tokens_costs_the_most_it_could(tmp_path: Path) -> None:
     sending(Scripted(Reply("ok", -1, -1)), tmp_path, 1)
     assert spent(tmp_path, "run") == ASKED.most_tokens() + ASKED.max_tokens
