@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Work that is measured is done, not remembered, and peers wait for their threads in the same way as the engine's
+# worker: threads that spin come to a near standstill when the machine does anything else.
+os.environ.setdefault("WINNOW_ANSWERS", "off")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 class MissingData(Exception):

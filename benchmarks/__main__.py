@@ -1,13 +1,15 @@
-"""`python -m benchmarks NAME [--quick] [--data DIR]`: run one benchmark; the last line printed is its JSON object.
+"""`python -m benchmarks NAME [--quick] [--data DIR] [--qwen FILE]`: the last line printed is one JSON object.
 
-A benchmark is a module of this folder with `def run(quick: bool, data: Path | None) -> dict[str, object]`.
-It may print what it is doing; it raises `benchmarks.MissingData` when it needs files it cannot find.
+A benchmark is a module of this folder with `def run(quick: bool, data: Path | None) -> dict[str, object]`; one
+that can also be run on a larger model has a third parameter, `qwen: Path | None`. It may print what it is doing;
+it raises `benchmarks.MissingData` when it needs files it cannot find.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import json
 import pkgutil
 import sys
@@ -28,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", help="which benchmark; none lists them")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, a minute or two")
     parser.add_argument("--data", type=Path, default=None, help="folder with data sets a benchmark asks for")
+    parser.add_argument("--qwen", type=Path, default=None, help="GGUF file of a larger model to measure as well")
     chosen = parser.parse_args(arguments)
     if chosen.name is None:
         print("Benchmarks:", *names(), sep="\n  ")
@@ -38,13 +41,20 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.data is not None and not chosen.data.is_dir():
         print(f"The data folder {chosen.data} does not exist.", file=sys.stderr)
         return 1
+    if chosen.qwen is not None and not chosen.qwen.is_file():
+        print(f"The model file {chosen.qwen} does not exist.", file=sys.stderr)
+        return 1
     module = importlib.import_module(f"benchmarks.{chosen.name}")
     run = getattr(module, "run", None)
     if run is None:
         print(f"benchmarks/{chosen.name}.py has no `run`, so it is no benchmark.", file=sys.stderr)
         return 2
+    more = {"qwen": chosen.qwen} if "qwen" in inspect.signature(run).parameters else {}
+    if chosen.qwen is not None and not more:
+        print(f"{chosen.name} measures no models: --qwen is of no use to it.", file=sys.stderr)
+        return 2
     try:
-        result = run(chosen.quick, chosen.data)
+        result = run(chosen.quick, chosen.data, **more)
     except (benchmarks.MissingData, WinnowError) as error:
         print(str(error), file=sys.stderr)
         return 1

@@ -1,0 +1,184 @@
+"""How often the labels are right, by how the question is put: against people's labels, and against JSON answers.
+
+Four collections with labels of their own, drawn with a fixed seed. Every row is asked in the three phrasings of
+`workspace.facts.Phrasing`; the mean of the three is that of their log-probabilities. Raw is the likeliest label;
+corrected is it after half of each label's mean log-probability over the rows was taken out, which needs no labels
+(`calibration.correct_label_bias`). JSON is the same model with the same instructions in
+`benchmarks/_json_loop.py`, on the first rows only, since it is slow. Prints a Markdown table before the JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+import benchmarks
+from benchmarks._json_loop import JsonLoop
+from calibration import correct_label_bias
+from engine.models import catalog
+from engine.models.llama_cpp import LlamaScorer
+from engine.prompt import prompt_for
+from workspace.facts import DimensionSpec, ModelSpec, Phrasing
+from workspace.task import parse_task
+
+BUNDLED = Path(__file__).resolve().parents[1] / "workspace" / "bundled"
+PHRASINGS: tuple[Phrasing, ...] = ("words", "plain", "letters")
+COMPARED: tuple[tuple[Phrasing, ...], ...] = (("words",), ("plain",), ("letters",), ("words", "plain"), PHRASINGS)
+ROWS_QUICK, ROWS = 120, 600
+JSON_ROWS_QUICK, JSON_ROWS = 16, 120
+FEWER = 4  # times fewer rows of a larger model
+COST_ROWS = 24
+CHARACTERS = 400  # of a row that are read; news are longer
+
+NEWS = """
+name: news
+dimensions:
+  - name: topic
+    question: What is the news article about?
+    labels: [business, entertainment, politics, sports, tech]
+"""
+KINDS = {
+    "ABBR": "abbreviation",
+    "DESC": "description",
+    "ENTY": "entity",
+    "HUM": "person",
+    "LOC": "location",
+    "NUM": "number",
+}
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Rows with labels: the file, the columns, the task, and what its labels are called there."""
+
+    file: str
+    column: str
+    task: str  # a bundled task, or a document
+    names: dict[str, str]  # labels of the file and of the task, where they differ
+    balanced: bool = False  # as many rows of each label
+    text: str = "text"
+
+
+COLLECTIONS = {
+    "TREC questions, 6": Collection("trec_questions.parquet", "coarse", "questions", KINDS),
+    "SMS spam, 2": Collection("sms_spam.parquet", "label", "spam", {}, balanced=True),
+    "tweets, 3": Collection("hutto_tweets.parquet", "majority", "sentiment", {}),
+    "BBC news, 5": Collection("bbc_news.parquet", "label", NEWS, {}),
+}
+
+Floats = npt.NDArray[np.float64]
+
+
+def run(quick: bool, data: Path | None, qwen: Path | None) -> dict[str, object]:
+    """Accuracies by model, collection and phrasing: [raw, corrected]; for "json" one number. `tokens_per_row` is
+    what a phrasing costs: tokens computed for each row of the first collection."""
+    for collection in COLLECTIONS.values():
+        benchmarks.need(data, collection.file)
+    assert data is not None
+    rows, json_rows = (ROWS_QUICK, JSON_ROWS_QUICK) if quick else (ROWS, JSON_ROWS)
+    result: dict[str, object] = {"benchmark": "accuracy", "rows": rows, "json_rows": json_rows}
+    result["smollm2"] = _model(catalog.embedded(), data, rows, json_rows)
+    if qwen is not None:
+        larger = catalog.resolve(str(qwen))
+        result |= {"rows_qwen": rows // FEWER, "json_rows_qwen": json_rows // FEWER}
+        result["qwen"] = _model(larger, data, rows // FEWER, json_rows // FEWER)
+    return result
+
+
+def _model(model: ModelSpec, data: Path, rows: int, json_rows: int) -> dict[str, object]:
+    found: dict[str, dict[str, object]] = {}
+    cost: dict[str, float] = {}
+    for title, collection in COLLECTIONS.items():
+        dimension = _dimension(collection)
+        texts, gold = _sample(data, collection, dimension.labels, rows)
+        scorer = LlamaScorer(
+            model.path, [msgspec.structs.replace(dimension, phrasings=PHRASINGS)], name=model.name
+        )
+        answers = [answer for (answer,) in scorer.ask(texts)]
+        threads = scorer.threads
+        scorer.close()
+        ways: Floats = np.array([answer.phrasings for answer in answers])  # [rows, phrasings, labels]
+        scores: dict[str, object] = {
+            _title(asked): _accuracies(ways[:, [PHRASINGS.index(one) for one in asked]].mean(axis=1), gold)
+            for asked in COMPARED
+        }
+        peer = JsonLoop(model.path, threads, [[dimension]])
+        said = [label for (label,) in peer.label(texts[:json_rows])]
+        peer.close()
+        scores["json"] = round(
+            float(np.mean([dimension.labels.index(a) == b for a, b in zip(said, gold, strict=False)])), 3
+        )
+        found[title] = scores
+        cost = cost or _costs(model, dimension, texts[:COST_ROWS])
+        print(f"{model.name}, {title}: {scores}", flush=True)
+    _table(model.name, rows, json_rows, found, cost)
+    return {**found, "tokens_per_row": cost}
+
+
+def _dimension(collection: Collection) -> DimensionSpec:
+    file = BUNDLED / f"{collection.task}.yaml"
+    document = collection.task if "\n" in collection.task else file.read_text(encoding="utf-8")
+    return prompt_for(parse_task(document)).dimensions[0]
+
+
+def _sample(
+    data: Path, collection: Collection, labels: Sequence[str], count: int
+) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """The beginnings of `count` rows and the places of their labels."""
+    table = pq.read_table(data / collection.file, columns=[collection.text, collection.column])
+    names = [collection.names.get(name, name) for name in table.column(collection.column).to_pylist()]
+    gold = np.array([labels.index(name) for name in names])
+    order = np.random.default_rng(1).permutation(len(gold))
+    if collection.balanced:
+        each = [order[gold[order] == label][: count // len(labels)] for label in range(len(labels))]
+        order = np.random.default_rng(2).permutation(np.concatenate(each))
+    order = order[:count]
+    texts = table.column(collection.text).take(order).to_pylist()
+    return [text[:CHARACTERS] for text in texts], gold[order]
+
+
+def _accuracies(logprobs: Floats, gold: npt.NDArray[np.int64]) -> list[float]:
+    """Raw and corrected."""
+    return [
+        round(float((values.argmax(axis=1) == gold).mean()), 3)
+        for values in (logprobs, correct_label_bias(logprobs))
+    ]
+
+
+def _costs(model: ModelSpec, dimension: DimensionSpec, texts: list[str]) -> dict[str, float]:
+    found = {}
+    for asked in COMPARED:
+        scorer = LlamaScorer(model.path, [msgspec.structs.replace(dimension, phrasings=asked)])
+        scorer.ask(texts[:1])
+        before = scorer.tokens
+        scorer.ask(texts)
+        found[_title(asked)] = round((scorer.tokens - before) / len(texts), 1)
+        scorer.close()
+    return found
+
+
+def _title(asked: tuple[Phrasing, ...]) -> str:
+    return (
+        asked[0] if len(asked) == 1 else f"mean of {' and '.join(asked)}" if len(asked) == 2 else "mean of three"
+    )
+
+
+def _table(
+    name: str, rows: int, json_rows: int, found: dict[str, dict[str, object]], cost: dict[str, float]
+) -> None:
+    print(f"\n| {name}, {rows} rows each: raw / corrected | " + " | ".join(found) + " | tokens per row |")
+    print("|---" * (len(found) + 2) + "|")
+    for asked in [_title(asked) for asked in COMPARED] + ["json"]:
+        cells = [scores[asked] for scores in found.values()]
+        written = [
+            " / ".join(f"{value:.2f}" for value in (cell if isinstance(cell, list) else [cell])) for cell in cells
+        ]
+        label = f"JSON ({json_rows} rows)" if asked == "json" else asked
+        print(f"| {label} | " + " | ".join(written) + f" | {cost.get(asked, '–')} |")
+    print(flush=True)
