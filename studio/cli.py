@@ -224,7 +224,8 @@ def status(workspace: Workspace = DEFAULT_WORKSPACE) -> None:
             state = progress.state if progress else ("not running" if run.rows_left else "done")
             failed = f", {run.failed_rows:,} failed" if run.failed_rows else ""
             counts = f"{run.labeled_rows:,} of {run.rows:,} rows labeled{failed}"
-            say(f"{run.id[:8]}  {run.task_title}, {run.model_name}: {counts} ({state})")
+            about = f", has a say in {run.part_of[:8]}" if run.part_of else ""
+            say(f"{run.id[:8]}  {run.task_title}, {run.model_name}: {counts} ({state}{about})")
 
 
 helper_cli.add_to(app)

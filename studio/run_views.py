@@ -27,7 +27,7 @@ BADGES: dict[str, tuple[str, str, Color]] = {
 
 def name_of(run: RunRecord) -> str:
     """A run as lists and choices name it."""
-    return f"{run.task_title}, {run.model_name}"
+    return f"{run.task_title}, {run.model_name}" + (" (second opinion)" if run.part_of else "")
 
 
 def choose_run(found: Mapping[str, RunRecord]) -> str:

@@ -23,7 +23,7 @@ class RunRecord(msgspec.Struct, frozen=True):
 
     Of the rows that were answered in every dimension, `labeled_rows` have a label in each, `failed_rows` an error
     in at least one, and `dropped_rows` are the others: those a rule of the prefilter left out. Rows the engine has
-    not come to are `rows_left`.
+    not come to are `rows_left`. `part_of` is the run it has a say in (see `workspace.links`), "" for none.
     """
 
     id: str
@@ -36,6 +36,7 @@ class RunRecord(msgspec.Struct, frozen=True):
     labeled_rows: int
     failed_rows: int
     dropped_rows: int = 0
+    part_of: str = ""
 
     @property
     def rows_left(self) -> int:
@@ -202,7 +203,10 @@ def planned(store: Store, run_id: str, after: int = 0, limit: int = 10_000) -> l
 
 
 def list_runs(store: Store) -> list[RunRecord]:
-    """All runs, newest first; see `workspace.tally` for how recent their counts are."""
+    """All runs, newest first, those that have a say in another one (`part_of`) after all others.
+
+    See `workspace.tally` for how recent their counts are.
+    """
     with store.read() as con:
         found = con.execute(
             """
@@ -210,12 +214,14 @@ def list_runs(store: Store) -> list[RunRecord]:
                    coalesce((select any_value(title) from tasks t where t.id = r.task_id), r.task_name),
                    r.model_name, epoch_us(r.created_at),
                    (select count(*) from run_rows p where p.run_id = r.id),
-                   json_extract_string(r.spec, '$.dimensions[*].name')
-            from runs r order by r.created_at desc, r.rowid desc
+                   coalesce(l.run_id, ''), json_extract_string(r.spec, '$.dimensions[*].name')
+            from runs r left join (select other_id, max(run_id) as run_id from links group by other_id) l
+                on l.other_id = r.id
+            order by l.run_id is not null, r.created_at desc, r.rowid desc
             """
         ).fetchall()
-        counts = tally.of(store, con, {row[0]: row[7] for row in found})
+        counts = tally.of(store, con, {row[0]: row[8] for row in found})
     return [
-        RunRecord(id, task_id, task_name, title, model, moment(created), rows, *counts[id])
-        for id, task_id, task_name, title, model, created, rows, _ in found
+        RunRecord(id, task_id, task_name, title, model, moment(created), rows, *counts[id], part_of=part_of)
+        for id, task_id, task_name, title, model, created, rows, part_of, _ in found
     ]
