@@ -54,7 +54,7 @@ class Handing:
         """Begin, or begin again, with the rows of a run that have no answer yet."""
         self.stop(run_id)
         spec = runs.spec(self._store, run_id)
-        pages = unfinished.missing(self._store, run_id, len(spec.dimensions), page=PAGE)
+        pages = unfinished.missing(self._store, run_id, page=PAGE)
         document = tasks.document(self._store, spec.task_id)
         self._under_way[run_id] = HandOver(spec, document, planned, pages, wish)
 

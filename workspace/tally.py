@@ -70,19 +70,29 @@ def of(store: Store, con: Connection, dimensions: Mapping[str, Sequence[str]]) -
         return {run_id: known.runs[run_id].counts for run_id in dimensions}
 
 
+def per_row_sql(run_id: str, dimensions: Sequence[str]) -> tuple[str, dict[str, object]]:
+    """The CTE, without "with", that defines `per_row` (row_id, labels, fine, answers), and its parameters.
+
+    Each is a whole number with one bit for each dimension, `$all` having all of them: where there is a label; a
+    label or a rule that left the row out; any answer. Far less to keep for a row than a set of names.
+    """
+    sql = """per_row as (
+    select row_id, bit_or(case when kind = 'label' then bit else 0 end) as labels,
+        bit_or(case when kind = 'error' then 0 else bit end) as fine, bit_or(bit) as answers
+    from (
+        select row_id, kind, 1::bigint << (list_position($names, dimension) - 1) as bit from facts
+        where run_id = $run and list_contains($names, dimension)
+    ) group by row_id
+)"""
+    names = list(dimensions[:_BITS])
+    return sql, {"run": run_id, "names": names, "all": (1 << len(names)) - 1}
+
+
 def _count(con: Connection, run_id: str, dimensions: Sequence[str]) -> Counts:
-    # One bit for each dimension: a label comes before a rule that left the row out, and that before an error.
+    per_row, parameters = per_row_sql(run_id, dimensions)
     found = con.execute(
-        """with per_row as (
-               select bit_or(case when kind = 'label' then bit else 0 end) as labels,
-                   bit_or(case when kind = 'error' then 0 else bit end) as fine, bit_or(bit) as answers
-               from (
-                   select row_id, kind, 1::bigint << (list_position($names, dimension) - 1) as bit from facts
-                   where run_id = $run and list_contains($names, dimension)
-               ) group by row_id
-           )
-           select count_if(labels = $all), count_if(answers = $all and fine <> $all),
+        f"""with {per_row} select count_if(labels = $all), count_if(answers = $all and fine <> $all),
                count_if(fine = $all and labels <> $all) from per_row""",
-        {"run": run_id, "names": list(dimensions[:_BITS]), "all": (1 << len(dimensions[:_BITS])) - 1},
+        parameters,
     ).fetchall()
     return Counts(*(number or 0 for number in found[0]))

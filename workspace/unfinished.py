@@ -10,6 +10,7 @@ how the run stands, and anybody may have changed it, on any machine: that is onl
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -17,6 +18,7 @@ from workspace.facts import RunState
 from workspace.rows import scalar
 from workspace.runs import read_spec
 from workspace.store import Connection, Store
+from workspace.tally import per_row_sql
 
 WISH = "run_wish"
 STATE = "run_state"
@@ -92,43 +94,32 @@ def planned_rows(store: Store, run_id: str) -> int:
 def answered_rows(store: Store, run_id: str) -> int:
     """Rows with an answer in each dimension of a run. An error is an answer too."""
     with store.read() as con:
-        dimensions = len(read_spec(con, run_id).dimensions)
-        return scalar(
-            con,
-            """select count(*) from (
-                   select row_id from facts where run_id = ? group by row_id having count(distinct dimension) >= ?
-               )""",
-            [run_id, dimensions],
-        )
+        per_row, parameters = per_row_sql(run_id, [asked.name for asked in read_spec(con, run_id).dimensions])
+        return scalar(con, f"with {per_row} select count(*) from per_row where answers = $all", parameters)
 
 
-def missing(
-    store: Store, run_id: str, dimensions: int, *, page: int = 10_000
-) -> Iterator[list[tuple[str, str, str]]]:
-    """Planned rows of a run without an answer in each of its `dimensions`: pages of (row id, text, domain), in
-    plan order.
+def missing(store: Store, run_id: str, *, page: int = 10_000) -> Iterator[list[tuple[str, str, str]]]:
+    """Planned rows of a run without an answer in each dimension: pages of (row id, text, domain), in plan order.
 
     Which rows these are is found out once, so facts that arrive meanwhile do not shift the pages. In between no
     look at the workspace stays open: it would keep DuckDB from tidying up behind the labels that come in.
     An error is an answer too.
     """
     with store.read() as con:
+        per_row, parameters = per_row_sql(run_id, [asked.name for asked in read_spec(con, run_id).dimensions])
         numbers = con.execute(
-            """
-            with answered as (
-                select row_id from facts where run_id = $run group by row_id
-                having count(distinct dimension) >= $dimensions
-            )
+            f"""
+            with {per_row}, answered as (select row_id from per_row where answers = $all)
             select planned.number
             from run_rows planned
             anti join answered on answered.row_id = planned.row_id
             where planned.run_id = $run
             order by planned.number
             """,
-            {"run": run_id, "dimensions": dimensions},
+            parameters,
         ).fetchnumpy()["number"]
     for start in range(0, len(numbers), page):
-        part = numbers[start : start + page]
+        part: Any = numbers[start : start + page].tolist()
         with store.read() as con:
             found = con.execute(
                 """
@@ -138,6 +129,6 @@ def missing(
                       and planned.number in (select unnest($numbers))
                 order by planned.number
                 """,
-                {"run": run_id, "first": int(part[0]), "last": int(part[-1]), "numbers": part.tolist()},
+                {"run": run_id, "first": part[0], "last": part[-1], "numbers": part},
             ).fetchall()
         yield [(str(row_id), str(text), str(domain)) for row_id, text, domain in found]

@@ -200,7 +200,7 @@ def test_missing_rows_come_in_plan_order_and_errors_are_answers(scene: Scene) ->
     facts = facts_for(scene.spec, rows[:4])
     failed = msgspec.structs.replace(facts[3], kind="error", label="", logprobs=(), error="too long")
     ingest(scene.store, [*facts[:3], failed])
-    pages = list(unfinished.missing(scene.store, scene.run, 1, page=6))
+    pages = list(unfinished.missing(scene.store, scene.run, page=6))
     assert [row for page in pages for row, _, _ in page] == rows[4:]
     assert [len(page) for page in pages] == [6, 6, 4]
 
