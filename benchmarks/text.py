@@ -13,6 +13,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def run(quick: bool, data: Path | None) -> dict[str, object]:
         print(f"round {number + 1}: " + ", ".join(f"{name} {rate[-1]:.0f} rows/s" for name, rate in rates.items()))
     steps = {
         f"{name}_rows_per_s": round(
-            statistics.median(_rate(rows, lambda p=step: _fresh(finder, rows, p)) for _ in range(3))
+            statistics.median(_rate(rows, partial(_fresh, finder, rows, step)) for _ in "123")
         )
         for name, step in STEPS.items()
     }

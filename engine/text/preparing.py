@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from engine.text import entities, steps
+from engine.text import dictionary, entities, steps
 from engine.text.alignment import Aligned, Alignment, edited, unchanged
 from engine.text.compression import compress, tokens
 from engine.text.conversation import as_turns
+from engine.text.dictionary import Dictionary
 from workspace.facts import Preparation
 
 COMPRESSED = "compressed"  # warning: sentences were left out
@@ -36,7 +37,8 @@ def prepare(texts: Sequence[str], preparation: Preparation) -> list[PreparedText
     then what is too long is compressed, and the hint on names comes last. With `max_tokens` the hint has at most a
     quarter of the room, or is left out.
     """
-    found = [_in_words(unchanged(text), preparation) for text in texts]
+    known = _dictionaries(preparation)
+    found = [_in_words(unchanged(text), preparation, known) for text in texts]
     hints = [""] * len(found)
     notice: tuple[str, ...] = ()
     if preparation.entities:
@@ -48,15 +50,20 @@ def prepare(texts: Sequence[str], preparation: Preparation) -> list[PreparedText
     return [_finished(text, hint, preparation, notice) for text, hint in zip(found, hints, strict=True)]
 
 
-def _in_words(text: Aligned, preparation: Preparation) -> Aligned:
+def _dictionaries(preparation: Preparation) -> list[Dictionary]:
+    found = [dictionary.contractions()] if preparation.contractions else []
+    if preparation.slang or preparation.expansions:
+        found.append(dictionary.abbreviations(preparation.slang, preparation.expansions))
+    return found
+
+
+def _in_words(text: Aligned, preparation: Preparation, known: Sequence[Dictionary]) -> Aligned:
     if preparation.conversation:
         text = as_turns(text)
     if preparation.whitespace:
         text = steps.whitespace(text)
-    if preparation.contractions:
-        text = steps.contractions(text)
-    if preparation.slang or preparation.expansions:
-        text = steps.abbreviations(text, preparation.slang, preparation.expansions)
+    for those in known:
+        text = steps.spelled_out(text, those)
     if preparation.emoji:
         text = steps.emoji_to_words(text)
     return text

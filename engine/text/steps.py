@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
 
-from engine.text import dictionary
 from engine.text.alignment import Aligned, Edit, edited
+from engine.text.dictionary import Dictionary
 
 _SPACE = re.compile(r"\s{2,}|[^\S \n]|\A\s|\s\Z")  # where there is something to do
 _JOINER = "\u200d"
@@ -38,15 +37,9 @@ def lowercase(text: Aligned) -> Aligned:
     return text._replace(text=text.text.lower())
 
 
-def contractions(text: Aligned) -> Aligned:
-    """ "don't" becomes "do not"."""
-    edits = dictionary.contractions().edits(text.text)
-    return edited(text, edits) if edits else text
-
-
-def abbreviations(text: Aligned, bundled: bool, own: Mapping[str, str]) -> Aligned:
-    """ "imo" becomes "in my opinion": the abbreviations that come along, if `bundled`, and those of one's own."""
-    edits = dictionary.abbreviations(bundled, own).edits(text.text)
+def spelled_out(text: Aligned, known: Dictionary) -> Aligned:
+    """What the dictionary has, as it means it: "imo" becomes "in my opinion", "don't" becomes "do not"."""
+    edits = known.edits(text.text)
     return edited(text, edits) if edits else text
 
 

