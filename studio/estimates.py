@@ -1,8 +1,8 @@
 """What a run will take, before it is started: tokens, time and money, each from at least to at most.
 
 Where this model has answered this task before, what its rows took then is what the next ones will take. Else
-tokens come from the lengths of texts and instructions, and time from what a token of any task took it, or from
-its test. What nothing is known about is None, not a guess.
+tokens come from the lengths of texts and instructions, and time from what tokens and answers of other tasks
+took it, or from its test. What nothing is known about is None, not a guess.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Interval = tuple[float, float]  # at least, at most
 CHARACTERS_PER_TOKEN: Interval = (2.5, 5.0)
 REPLY_TOKENS: Interval = (1.0, 24.0)  # for one dimension: a single one with probabilities, some more in JSON
 REASON_TOKENS: Interval = (10.0, 80.0)  # of an explanation
-SUFFIX_TOKENS: Interval = (0.0, 12.0)  # that open the answer to a dimension
+AROUND_TOKENS = 40.0  # at most, that a chat template and the opening of an answer put around a question
 ENOUGH_CLAIMS = 5  # to take the spread among them for the spread of what comes
 FEW: Interval = (0.6, 1.6)  # what may be made of fewer, times their mean
 TESTED: Interval = (0.4, 2.0)  # what may be made of a test of five rows
@@ -58,7 +58,7 @@ def estimate(
         basis = "what this model took for rows of this task before"
     else:
         read, written = _by_length(store, task, model, settings)
-        seconds, basis = _by_token(store, model, _sum(read, written), node)
+        seconds, basis = _by_other_work(store, model, _sum(read, written), len(task.dimensions), node)
     tokens = _sum(read, written)
     return Estimate(
         rows,
@@ -79,34 +79,45 @@ def _by_length(store: Store, task: Task, model: ModelSpec, settings: Settings) -
     most = task.text.max_tokens * CHARACTERS_PER_TOKEN[1] if task.text.max_tokens else math.inf
     text = (min(most, max(0.0, texts.mean - error)), min(most, texts.mean + error))
     dimensions = prompt_for(task).dimensions
-    suffixes = _times(SUFFIX_TOKENS, sum(len(one.phrasings) for one in dimensions))
-    if model.backend == "llama_cpp":
-        # The instructions are read once, each row once, and what opens each answer.
-        return _sum(_tokens(text), suffixes), (0.0, 0.0)
     draws = settings.samples
+    # A server may be asked for all answers in one request; a model of this machine counts each by itself, though
+    # it reads the instructions once.
     together = {(one.system, one.user): len(one.system) for one in dimensions}
     once = _tokens((sum(together.values()) + text[0] * len(together),) * 2)
-    each = _tokens((sum(len(one.system) for one in dimensions) + text[1] * len(dimensions),) * 2)
-    read = (once[0] * draws, (each[1] + suffixes[1]) * draws)
-    return read, _times(_reply(dimensions), draws)
+    least = _tokens((sum(len(one.system) for one in dimensions) + text[0] * len(dimensions),) * 2)
+    most_read = _tokens((sum(len(one.system) for one in dimensions) + text[1] * len(dimensions),) * 2)
+    around = sum(len(one.phrasings) for one in dimensions) * AROUND_TOKENS
+    if model.backend == "llama_cpp":
+        return (least[0], most_read[1] + around), (0.0, 0.0)
+    return (once[0] * draws, (most_read[1] + around) * draws), _times(_reply(dimensions), draws)
 
 
-def _by_token(store: Store, model: ModelSpec, tokens: Interval, node: str) -> tuple[Interval | None, str]:
-    """Seconds per row, going by other tasks or the model's test."""
-    others = pace.claims(store, model.digest, None, node)
-    counted = [claim for claim in others if _tokens_of(claim)]
-    if counted and tokens[1] > 0:
-        each = _spread([claim.seconds / _tokens_of(claim) for claim in counted])
-        return (each[0] * tokens[0], each[1] * tokens[1]), "what this model took for other tasks"
-    if others:
-        return _spread([claim.seconds / claim.rows for claim in others]), "what this model took for other tasks"
+def _by_other_work(
+    store: Store, model: ModelSpec, tokens: Interval, answers: int, node: str
+) -> tuple[Interval | None, str]:
+    """Seconds per row, going by other tasks or the model's test.
+
+    Neither the same time per token is right (instructions are read once for many rows) nor the same time per
+    answer (some are longer); the truth lies between the two.
+    """
+    seen = pace.claims(store, model.digest, None, node)
+    if seen:
+        each = _times(_spread([claim.seconds / claim.answers for claim in seen]), answers)
+        counted = [claim.seconds / _tokens_of(claim) for claim in seen if _tokens_of(claim)]
+        return _around(each, _spread(counted) if counted else None, tokens), "what this model took for other tasks"
     tested = speeds.known().get(model.digest)
     if tested is None or not tested.rows_per_s:
         return None, "the lengths of texts and instructions"
-    if tested.tokens and tokens[1] > 0:
-        per_token = _times(TESTED, tested.seconds / tested.tokens)
-        return (per_token[0] * tokens[0], per_token[1] * tokens[1]), "the test of this model"
-    return _times(TESTED, 1 / tested.rows_per_s), "the test of this model"
+    each = _times(TESTED, answers / tested.rows_per_s)
+    per_token = _times(TESTED, tested.seconds / tested.tokens) if tested.tokens else None
+    return _around(each, per_token, tokens), "the test of this model"
+
+
+def _around(each: Interval, per_token: Interval | None, tokens: Interval) -> Interval:
+    """From the least to the most of two ways to reckon."""
+    if per_token is None or not tokens[1]:
+        return each
+    return min(each[0], per_token[0] * tokens[0]), max(each[1], per_token[1] * tokens[1])
 
 
 def _spread(values: Sequence[float]) -> Interval:

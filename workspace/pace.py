@@ -12,9 +12,13 @@ SAMPLE = 2000  # rows whose lengths stand for all
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Rows that were answered together: `seconds` of work and tokens of all of them, all dimensions."""
+    """Rows that were answered together: `answers` to all dimensions, `seconds` of work and tokens of all of them.
+
+    Tokens are counted for each answer as if it had been asked alone.
+    """
 
     rows: int
+    answers: int
     seconds: float
     prompt_tokens: int
     completion_tokens: int
@@ -48,15 +52,15 @@ def claims(store: Store, model_digest: str, task_name: str | None = None, node: 
                      and len(list_filter(warnings, lambda word: starts_with(word, 'rule:'))) = 0
                    order by made_at desc limit $facts
                ), together as (
-                   select run_id, node, claim, count(distinct row_id) as rows, sum(seconds) as seconds,
-                          sum(prompt_tokens)::bigint as prompt, sum(completion_tokens)::bigint as reply,
+                   select run_id, node, claim, count(distinct row_id) as rows, count(*) as answers,
+                          sum(seconds) as seconds, sum(prompt_tokens)::bigint as prompt, sum(completion_tokens)::bigint as reply,
                           max(epoch(made_at)) as ended
                    from newest group by all
                ), timed as (
                    select *, ended - lag(ended) over (partition by run_id, node order by ended) as gap
                    from together
                )
-               select rows, case when gap > 0 then least(gap, seconds) else seconds end, prompt, reply
+               select rows, answers, case when gap > 0 then least(gap, seconds) else seconds end, prompt, reply
                from timed order by ended desc, claim limit $claims""",
             {"model": model_digest, "task": task_name, "node": node, "facts": FACTS, "claims": CLAIMS},
         ).fetchall()
