@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
-from tests.seeding import add_rows, fact_of, ingest, spec_of
+from tests.seeding import fact_of, ingest, spec_of
 from workspace import runs
 from workspace.facts import DimensionSpec, Fact, RunSpec
 from workspace.kinds import label_of
-from workspace.store import Store, open_store
+from workspace.store import Store
 from workspace.task import Task
 
 
@@ -35,19 +34,10 @@ def chances(dimension: DimensionSpec, turn: int) -> list[float]:
     return [value / total for value in raw]
 
 
-def kinds_file(path: Path, task: Task, texts: Sequence[str]) -> RunSpec:
-    """A workspace file with these rows and a run of the task that has answered all of them."""
-    store = open_store(path)
-    try:
-        return kinds_run(store, task, add_rows(store, texts))
-    finally:
-        store.close()
-
-
 def kinds_run(store: Store, task: Task, ids: Sequence[str]) -> RunSpec:
-    """A run of the task over all rows of the workspace, with an answer in every dimension."""
+    """A run of the task over these rows, the first of the workspace, with an answer in every dimension."""
     spec = spec_of(store, task)
-    runs.plan(store, spec.run_id, limit=None)
+    runs.plan(store, spec.run_id, limit=len(ids))
     facts: list[Fact] = []
     for turn, id in enumerate(ids):
         for dimension in spec.dimensions:

@@ -2,6 +2,7 @@
 
 const LOOK_AGAIN = 1500 // milliseconds between looks for a reason that was asked for
 const LOOK_FOR = 120000 // then somebody else may wait
+const ASKED = { explain: "asked for its reason", arbitrate: "asked again", vote: "in the vote" }
 
 class Others {
   constructor(panel, onChange) {
@@ -115,7 +116,7 @@ function line(answer) {
   const made = document.createElement("p")
   const who = answer.reviewer || (answer.labeler === "rule" ? "a rule" : answer.model) || answer.labeler
   const sure = answer.confidence === null || answer.confidence === undefined ? "" : "at " + percent(answer.confidence)
-  const how = answer.counts ? "counts" : ""
+  const how = answer.counts ? "this is what counts" : ASKED[answer.kind] || ""
   made.append(element("span", who), element("b", answer.label ?? (answer.error ? "failed" : "no label")))
   made.append(element("em", [sure, how].filter(Boolean).join(", ")))
   made.title = answer.error || ""

@@ -12,15 +12,16 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.conftest import Serve, Server, settled
-from tests.seeded_kinds import kinds_file
-from tests.seeding import SENTIMENT, seeded_file
+from tests.seeded_kinds import kinds_run
+from tests.seeding import SENTIMENT, seed, seeded_file
 from workspace import decisions, labels
 from workspace.facts import RunSpec
+from workspace.ids import row_id
 from workspace.store import open_store
 from workspace.task import Dimension, Label, Rule, Task, join_labels
 
 TEXTS = [f"Message {number}: the parcel came {number} days late." for number in range(200)]
-RUNS = 12  # at least one for every test that shares the studio: decisions belong to a task
+RUNS = 13  # at least one for every test that shares the studio: decisions belong to a task
 # Pressed from within the page, one key every 100 ms, so that the test's own round trips do not slow it down.
 PRESS_SIXTY = """async (deck) => {
     const pressed = []
@@ -83,12 +84,52 @@ class Database:
         return {event["row_id"]: event["label"] for event in self.events if event["action"] != "undo"}
 
 
+TAGS = ("money", "delivery", "account", "fault", "tone")
+HUNDRED = [f"topic:number {number}" for number in range(98)] + ["Sport", "way:Transport"]
+URGENCY = Dimension(name="urgency", kind="score", question="How urgent is it?")
+
+
+def named(*names: str) -> tuple[Label, ...]:
+    return tuple(Label(name=name) for name in names)
+
+
+KINDS = (
+    Task(name="topics", dimensions=(Dimension(name="topic", question="About what?", labels=named(*HUNDRED)),)),
+    Task(name="tags", dimensions=(Dimension(name="tags", kind="multi", question="Which?", labels=named(*TAGS)),)),
+    Task(name="scored", dimensions=(URGENCY,)),
+    Task(
+        name="ruled",
+        dimensions=(
+            Dimension(name="mood", kind="boolean", question="Which?", labels=named("calm", "angry")),
+            URGENCY,
+        ),
+        rules=(Rule(expression="mood = 'calm'", message="People here are calm."),),
+    ),
+)
+
+
 @pytest.fixture(scope="module")
-def desks(serve_module: Serve, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+def shared(serve_module: Serve, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Desk], dict[str, Desk]]:
+    """A studio with runs nobody has reviewed yet: those that are all alike, and one of each kind by task."""
     path = tmp_path_factory.mktemp("review") / "test.duckdb"
-    specs = seeded_file(path, TEXTS, names=[f"sentiment_{number}" for number in range(RUNS)])
+    store = open_store(path)
+    alike = seed(store, TEXTS, names=[f"sentiment_{number}" for number in range(RUNS)])
+    first = [row_id(text) for text in TEXTS[:12]]
+    kinds = [kinds_run(store, task, first) for task in KINDS]
+    store.close()
     server = serve_module(path)
-    return (Desk(server, spec) for spec in specs)
+    return [Desk(server, spec) for spec in alike], {spec.task_name: Desk(server, spec) for spec in kinds}
+
+
+@pytest.fixture(scope="module")
+def desks(shared: tuple[list[Desk], dict[str, Desk]]) -> Iterator[Desk]:
+    return iter(shared[0])
+
+
+@pytest.fixture
+def kinds(shared: tuple[list[Desk], dict[str, Desk]]) -> dict[str, Desk]:
+    """Runs of `KINDS` by name, in the studio all tests here share."""
+    return shared[1]
 
 
 @pytest.fixture
@@ -196,6 +237,26 @@ def test_arrows_show_what_was_decided_and_let_it_be_changed(desk: Desk, page: Pa
     database = desk.database(tmp_path)
     assert database.current[first] == "negative"
     assert database.current[second] == "positive"
+
+
+def test_what_others_said_is_shown_for_the_row_at_hand(desk: Desk, page: Page) -> None:
+    desk.open(page, reviewer="ana")
+    suggestion = page.locator(".labels button.suggested").get_attribute("data-label")
+    decided = press(page, "2")
+    saved(page)
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#deck")).to_have_attribute("data-row", decided)
+    page.keyboard.press("e")
+    said = page.locator(".others p")
+    expect(said).to_have_count(2)
+    lines = sorted(said.all_inner_texts())
+    assert any(line.startswith("SmolLM2-135M-Instruct") and str(suggestion) in line for line in lines)
+    assert any(line.startswith("ana") and "negative" in line for line in lines)
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".others")).to_be_hidden()
+    page.keyboard.press("b")
+    page.keyboard.press("e")  # it would tell what the model says
+    expect(page.locator(".others")).to_be_hidden()
 
 
 def test_closing_the_tab_right_after_a_press_loses_nothing(
@@ -313,19 +374,10 @@ def test_hostile_texts_are_shown_as_they_are(tmp_path: Path, serve: Serve, page:
     expect(page.get_by_text("Nothing is waiting in this run.")).to_be_visible()
 
 
-def dimension_desk(tmp_path: Path, serve: Serve, *dimensions: Dimension, rules: tuple[Rule, ...] = ()) -> Desk:
-    """A studio on a run that asks these questions."""
-    path = tmp_path / "kind.duckdb"
-    spec = kinds_file(path, Task(name="asked", dimensions=dimensions, rules=rules), TEXTS[:12])
-    return Desk(serve(path), spec)
-
-
 def test_of_a_hundred_labels_digits_are_the_likeliest_and_the_rest_is_found(
-    tmp_path: Path, serve: Serve, page: Page
+    kinds: dict[str, Desk], page: Page, tmp_path: Path
 ) -> None:
-    names = [f"topic:number {number}" for number in range(98)] + ["Sport", "way:Transport"]
-    asked = Dimension(name="topic", question="What is it about?", labels=tuple(Label(name=name) for name in names))
-    desk = dimension_desk(tmp_path, serve, asked)
+    desk = kinds["topics"]
     desk.open(page, order="In+file+order")
     suggestion = page.locator(".likely button.suggested").get_attribute("data-label")
     assert suggestion == page.locator(".likely button").first.get_attribute("data-label")
@@ -351,12 +403,10 @@ def test_of_a_hundred_labels_digits_are_the_likeliest_and_the_rest_is_found(
     assert database.decided[typed] == "way:Transport"
 
 
-def test_several_labels_are_switched_and_saved_together(tmp_path: Path, serve: Serve, page: Page) -> None:
-    names = ("money", "delivery", "account", "fault", "tone")
-    asked = Dimension(
-        name="tags", kind="multi", question="Which apply?", labels=tuple(Label(name=name) for name in names)
-    )
-    desk = dimension_desk(tmp_path, serve, asked)
+def test_several_labels_are_switched_and_saved_together(
+    kinds: dict[str, Desk], page: Page, tmp_path: Path
+) -> None:
+    desk = kinds["tags"]
     desk.open(page, order="In+file+order")
     assert desk.spec.dimensions[0].kind == "multi"
     on = page.locator(".labels button.chosen")
@@ -383,8 +433,8 @@ def test_several_labels_are_switched_and_saved_together(tmp_path: Path, serve: S
     press(page, "Enter")
     saved(page)
     database = desk.database(tmp_path)
-    assert database.decided[accepted] == join_labels(suggested, names)
-    assert database.decided[changed] == join_labels(before ^ {"money", "account"}, names)
+    assert database.decided[accepted] == join_labels(suggested, TAGS)
+    assert database.decided[changed] == join_labels(before ^ {"money", "account"}, TAGS)
     assert database.decided[none] == "(none)"
     assert database.decided[blind] == "delivery|tone"
     actions = {event["row_id"]: event["action"] for event in database.events}
@@ -392,9 +442,9 @@ def test_several_labels_are_switched_and_saved_together(tmp_path: Path, serve: S
 
 
 def test_a_figure_is_saved_as_soon_as_no_longer_one_begins_like_it(
-    tmp_path: Path, serve: Serve, page: Page
+    kinds: dict[str, Desk], page: Page, tmp_path: Path
 ) -> None:
-    desk = dimension_desk(tmp_path, serve, Dimension(name="urgency", kind="score", question="How urgent is it?"))
+    desk = kinds["scored"]
     desk.open(page, order="In+file+order")
     expect(page.locator(".said")).to_contain_text("give or take")
     suggestion = page.locator(".scale button.suggested").get_attribute("data-label")
@@ -432,17 +482,9 @@ def test_a_figure_is_saved_as_soon_as_no_longer_one_begins_like_it(
 
 
 def test_rows_that_break_a_rule_say_which_and_why_the_model_thinks_so(
-    tmp_path: Path, serve: Serve, page: Page
+    kinds: dict[str, Desk], page: Page, tmp_path: Path
 ) -> None:
-    desk = dimension_desk(
-        tmp_path,
-        serve,
-        Dimension(
-            name="mood", kind="boolean", question="Which mood?", labels=(Label(name="calm"), Label(name="angry"))
-        ),
-        Dimension(name="urgency", kind="score", question="How urgent is it?"),
-        rules=(Rule(expression="mood = 'calm'", message="People here are calm."),),
-    )
+    desk = kinds["ruled"]
     desk.open(page, order="Rows+that+break+a+rule")
     broken, why = page.locator(".broken"), page.locator(".why")
     for _ in range(3):
@@ -496,4 +538,4 @@ def test_no_page_asks_anything_of_another_machine(desk: Desk, page: Page, tmp_pa
         links.filter(has_text=name.split("\n")[-1]).first.click()
         settled(page)
         assert not page.get_by_test_id("stException").count(), f"{name}: {page.inner_text('body')}"
-    assert len(links.all()) == 8
+    assert len(links.all()) == 9
