@@ -6,7 +6,6 @@ import streamlit as st
 
 from engine.models import catalog
 from studio import second_opinions, ui
-from studio.run_views import name_of
 from studio.runtime import Studio
 from studio.second_opinions import Another
 from studio.words import number, percent, plural
@@ -42,7 +41,7 @@ def _ask_again(studio: Studio, run_id: str, dimension: str) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom", key="again_form"):
         below = st.slider("Confidence below", 5, 100, 60, format="%d%%", key="again_below")
         who = st.selectbox("Who", list(WHO), format_func=WHO.__getitem__, key="again_who")
-        model = _model("again_model") if who == "model" else None
+        model = _model(studio, run_id, "again_model") if who == "model" else None
         samples = int(st.number_input("Answers", 2, 25, 5, key="again_samples")) if who == "samples" else 1
         flagged = (
             st.checkbox("And rows that break a rule", key="again_flagged", value=bool(_rules(studio, run_id)))
@@ -105,7 +104,7 @@ def _vote(studio: Studio, run_id: str) -> None:
                 alt_text="What each machine did with each model",
             )
     with st.container(horizontal=True, vertical_alignment="bottom", key="vote_form"):
-        model = _model("vote_model")
+        model = _model(studio, run_id, "vote_model")
         if st.button("Let it vote", key="add_vote", icon=":material/how_to_vote:", disabled=model is None):
             assert model is not None
             second_opinions.vote(studio, run_id, [catalog.asked_as(model)])
@@ -139,7 +138,7 @@ def _linked(studio: Studio, run_id: str) -> None:
         with st.container(
             horizontal=True, vertical_alignment="center", border=True, key=f"link_{link.kind}_{run.id[:8]}"
         ):
-            st.markdown(f"**{KINDS[link.kind]}**: {name_of(run)}", width="stretch")
+            st.markdown(f"**{KINDS[link.kind]}**: {run.model_name}", width="stretch")
             st.caption(f"{number(done)} of {plural(run.rows, 'row')}", width="content")
             if st.button(
                 "Leave out",
@@ -151,8 +150,10 @@ def _linked(studio: Studio, run_id: str) -> None:
                 st.rerun()
 
 
-def _model(key: str) -> ModelSpec | None:
-    found = {catalog.asked_as(model): model for model in catalog.available()}
+def _model(studio: Studio, run_id: str, key: str) -> ModelSpec | None:
+    """One of the models besides that of the run."""
+    own = runs.spec(studio.store, run_id).model.digest
+    found = {catalog.asked_as(model): model for model in catalog.available() if model.digest != own}
     chosen = st.selectbox("Model", list(found), format_func=lambda name: found[name].name, key=key)
     return found.get(chosen or "")
 
