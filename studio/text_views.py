@@ -22,6 +22,7 @@ from workspace.facts import Preparation, RowRule
 from workspace.task import Task, TextSteps
 
 SAMPLE = 100  # rows that are prepared for the preview
+CHARACTERS = 300_000  # of those rows together
 SHOWN = 6  # of them side by side
 SEARCHED = 2000  # rows the prefilter is tried on
 LONGEST = 1500  # characters of a text that are shown
@@ -39,7 +40,7 @@ Part = tuple[str, bool]  # a piece of a text, and whether it changed
 
 def draw(studio: Studio) -> None:
     """The whole section: a task, its steps with their effect on rows of this workspace, and its prefilter."""
-    sample = [row.text for row in rows.page(studio.store, limit=SAMPLE)]
+    sample = _sample(studio)
     if not sample:
         st.caption("Load a file first: what the steps do is shown on its rows")
         return
@@ -58,6 +59,16 @@ def draw(studio: Studio) -> None:
         _effect(prepare(sample, wanted))
     ui.section("Prefilter")
     _prefilter(studio, task, wanted)
+
+
+def _sample(studio: Studio) -> list[str]:
+    """The first rows, and of long ones fewer: everything here is done again at each click."""
+    texts: list[str] = []
+    for row in rows.page(studio.store, limit=SAMPLE):
+        texts.append(row.text)
+        if sum(map(len, texts)) > CHARACTERS:
+            break
+    return texts
 
 
 def _switches(task: Task, sample: Sequence[str]) -> Preparation:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import msgspec
 
 from engine.labeler import Answer, Labeler, LoadedModel, Progress
-from engine.text.preparing import prepare
+from engine.text.preparing import PreparedText, prepare
 from workspace.facts import Preparation
+
+AT_ONCE = 128  # rows
 
 
 class Prepared:
@@ -27,9 +29,11 @@ class Prepared:
 
     def ask(self, rows: Sequence[str], progress: Progress | None = None) -> list[tuple[Answer, ...]]:
         """As `Labeler.ask`."""
-        texts = prepare(rows, self._preparation)
-        if progress:
-            progress(0)  # a sign of life: finding names in many long texts takes seconds
+        texts: list[PreparedText] = []
+        for start in range(0, len(rows), AT_ONCE):
+            texts += prepare(rows[start : start + AT_ONCE], self._preparation)
+            if progress:
+                progress(0)  # a sign of life: finding names in many long texts takes seconds
         answers = self._inner.ask([text.text for text in texts], progress)
         return [
             tuple(msgspec.structs.replace(answer, warnings=(*text.warnings, *answer.warnings)) for answer in row)
