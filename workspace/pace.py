@@ -7,7 +7,7 @@ import msgspec
 from workspace.store import Store
 
 CLAIMS = 60  # the newest, of a run's rows handed out together, that are looked at
-FACTS = 200_000  # that are read for it at most
+FACTS = 20_000  # that are read for it at most
 SAMPLE = 2000  # rows whose lengths stand for all
 
 
@@ -53,8 +53,8 @@ def claims(store: Store, model_digest: str, task_name: str | None = None, node: 
                    order by made_at desc limit $facts
                ), together as (
                    select run_id, node, claim, count(distinct row_id) as rows, count(*) as answers,
-                          sum(seconds) as seconds, sum(prompt_tokens)::bigint as prompt, sum(completion_tokens)::bigint as reply,
-                          max(epoch(made_at)) as ended
+                          sum(seconds) as seconds, sum(prompt_tokens)::bigint as prompt,
+                          sum(completion_tokens)::bigint as reply, max(epoch(made_at)) as ended
                    from newest group by all
                ), timed as (
                    select *, ended - lag(ended) over (partition by run_id, node order by ended) as gap
