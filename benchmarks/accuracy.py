@@ -164,9 +164,9 @@ def _costs(model: ModelSpec, dimension: DimensionSpec, texts: list[str]) -> dict
 
 
 def _title(asked: tuple[Phrasing, ...]) -> str:
-    return (
-        asked[0] if len(asked) == 1 else f"mean of {' and '.join(asked)}" if len(asked) == 2 else "mean of three"
-    )
+    if len(asked) == len(PHRASINGS):
+        return "mean of three"
+    return " and ".join(asked)
 
 
 def _table(
@@ -176,9 +176,8 @@ def _table(
     print("|---" * (len(found) + 2) + "|")
     for asked in [_title(asked) for asked in COMPARED] + ["json"]:
         cells = [scores[asked] for scores in found.values()]
-        written = [
-            " / ".join(f"{value:.2f}" for value in (cell if isinstance(cell, list) else [cell])) for cell in cells
-        ]
+        pairs = [cell if isinstance(cell, list) else [cell] for cell in cells]
+        written = [" / ".join(f"{value:.2f}" for value in pair) for pair in pairs]
         label = f"JSON ({json_rows} rows)" if asked == "json" else asked
         print(f"| {label} | " + " | ".join(written) + f" | {cost.get(asked, '–')} |")
     print(flush=True)

@@ -2,8 +2,8 @@
 
 The rows are openings of conversations about programming (`sharegpt_first_turns.parquet` with --data, the bundled
 questions else). The peer (`benchmarks/_json_loop.py`) gets the same instructions and answers five and four
-dimensions a call; its second call about a row finds the row in its cache. The engine's side is a worker process. The rounds
-alternate, and the medians are compared.
+dimensions a call; its second call about a row finds the row in its cache. The engine's side is a worker process.
+The rounds alternate, and the medians are compared.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ SHORTEST, LONGEST = 120, 400  # characters of a row, where the rows are long eno
 TASK = """
 name: programming_requests
 dimensions:
-  - {name: intent, question: What does the person want?,
+  - {name: intent, question: "What does the person want?",
      labels: [build, debug, explain, design, modify, decide]}
-  - {name: language, question: Which programming language is it about?,
+  - {name: language, question: "Which programming language is it about?",
      labels: [python, javascript, java, sql, other, none]}
-  - {name: domain, question: Which field is it for?,
+  - {name: domain, question: "Which field is it for?",
      labels: [web, data, systems, learning, games, other]}
-  - {name: task, question: What should come of it?,
+  - {name: task, question: "What should come of it?",
      labels: [code, bugfix, refactoring, test, document, answer]}
-  - {name: difficulty, question: How hard is it?,
+  - {name: difficulty, question: "How hard is it?",
      labels: [beginner, easy, medium, hard, expert]}
-  - {name: concept, question: What is it mainly about?,
+  - {name: concept, question: "What is it mainly about?",
      labels: [algorithms, concurrency, interfaces, database, appearance, none]}
-  - {name: agentic, question: How many steps does it take?,
+  - {name: agentic, question: "How many steps does it take?",
      labels: [single, tools, multiple, none]}
-  - {name: constraint, question: What must be respected?,
+  - {name: constraint, question: "What must be respected?",
      labels: [performance, security, style, version, none]}
-  - {name: context, question: What code comes with it?,
+  - {name: context, question: "What code comes with it?",
      labels: [snippet, file, repository, none]}
 """
 
