@@ -6,8 +6,9 @@ from typing import Literal
 
 import msgspec
 
-from workspace import calibrators, decisions, labels, runs, unfinished
+from workspace import calibrators, decisions, runs, unfinished
 from workspace.store import Store
+from workspace.truth import known_rows
 
 StepKind = Literal["load", "label", "continue", "review", "truth", "calibrate", "export"]
 
@@ -90,7 +91,7 @@ def _after_labeling(store: Store, run_id: str, dimension: str) -> NextStep | Non
         return _review(
             "review", "uncertain", min(REVIEW_BATCH - counts.decided, counts.waiting), pace, run_id, dimension
         )
-    truth = labels.evidence(store, run_id, dimension).rows
+    truth = known_rows(store, run_id, dimension)
     if truth < TRUTH_ROWS and counts.waiting:
         return _review("truth", "random", min(TRUTH_ROWS - truth, counts.waiting), pace, run_id, dimension)
     if truth >= TRUTH_ROWS and calibrators.active(store, run_id, dimension) is None:

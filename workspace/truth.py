@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from workspace.answers import Parameters, dimension_of, shape_of
-from workspace.current import current_sql
+from workspace.current import current_sql, judged_sql
 from workspace.errors import RunError
 from workspace.facts import DimensionSpec
 from workspace.gold import gold_sql
+from workspace.rows import scalar
 from workspace.runs import read_spec
 from workspace.store import Connection, Store
 from workspace.task import split_labels
@@ -81,6 +82,21 @@ def evidence(
         source=[row[3] for row in found],
         labels=asked.labels,
     )
+
+
+def known_rows(store: Store, run_id: str, dimension: str) -> int:
+    """How many different rows `evidence` has, at a fraction of the work. Raises RunError as it does."""
+    with store.read() as con:
+        spec = read_spec(con, run_id)
+        judged, parameters = judged_sql(spec.task_name, dimension)
+        true, more = truth_sql(con, dimension_of(spec, dimension))
+        return scalar(
+            con,
+            f"""{judged}, {true} select count(*) from true_labels semi join (
+                    from facts where run_id = $run and dimension = $dimension and kind = 'label'
+                ) f on f.row_id = true_labels.row_id""",
+            {**parameters, **more, "run": run_id},
+        )
 
 
 def truth_sql(con: Connection, asked: DimensionSpec, *, include_visible: bool = False) -> tuple[str, Parameters]:

@@ -22,6 +22,7 @@ from workspace.errors import RunError, WinnowError
 from workspace.facts import RunSpec
 from workspace.store import Connection, Store, open_store
 from workspace.task import NO_LABELS, Dimension, Label, Task, join_labels, split_labels
+from workspace.truth import known_rows
 
 TAGS = Dimension(
     name="tags",
@@ -205,6 +206,7 @@ def test_evidence_of_a_multi_dimension_is_yes_or_no_for_each_label(
     said = dict(zip(ids, ([0.9, 0.9, 0.1], [0.1, 0.1, 0.9]), strict=True))
     np.testing.assert_allclose(np.exp(found.logprobs[:, 0]), [p for id in sorted(ids) for p in said[id]])
     assert sorted(found.source) == ["blind"] * 3 + ["gold"] * 3
+    assert [known_rows(store, spec.run_id, name) for name in ("tags", "mark")] == [2, 1]
     alone = labels.evidence(store, spec.run_id, "tags", label="c")
     assert list(alone.truth) == [truth[id][1] for id in sorted(ids)]
     marks = labels.evidence(store, spec.run_id, "mark")
