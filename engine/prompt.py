@@ -18,7 +18,9 @@ MARKER = "{text}"
 LISTED = "{labels}"  # after the row: where the few labels that come into question for it are listed
 DEFAULT_PHRASINGS: tuple[Phrasing, ...] = ("words",)
 YES_NO = ("Yes", "No")  # what is said of each label of a multi dimension
-LABEL_CHARACTERS = 4800  # of labels in one prompt, about 1,200 tokens; every row attends to all of them
+# Characters of labels in one prompt, about 750 tokens. Every token of every row is compared with all of them: the
+# embedded model reads rows half as fast behind 1,600 tokens as behind 130.
+LABEL_CHARACTERS = 3000
 MEANING_CHARACTERS = 300  # of what a label means, as texts are compared with it
 LISTED_LABELS = 32  # there
 EXAMPLES, EXAMPLE_CHARACTERS = 2, 80  # of a label that are shown, and how long they may be
@@ -44,7 +46,12 @@ def default_instructions(dimension: Dimension, order: Order = "task") -> str:
     lines = [dimension.question.strip()]
     if dimension.kind == "score":
         return "\n".join([*lines, f"Answer with a number from {dimension.minimum} to {dimension.maximum}."])
-    listed = _listed(dimension, label_words(dimension), order, meanings=_size(dimension) <= LABEL_CHARACTERS)
+    listed = _listed(
+        dimension,
+        label_words(dimension),
+        order,
+        meanings=_names(dimension) + _meaning(dimension) <= LABEL_CHARACTERS,
+    )
     if dimension.kind == "multi":
         return "\n".join([*lines, "Answer for each of these labels whether it applies, Yes or No:", *listed])
     if _is_long(dimension):
@@ -148,10 +155,11 @@ def prompt_of(
 
 def _shared_instructions(dimensions: Sequence[Dimension], order: Order) -> str:
     """One text that asks several questions; the answer to each is opened with its name."""
-    # What labels mean is said where there is room, in the dimensions with the fewest words first.
-    explained, room = set(), LABEL_CHARACTERS
-    for dimension in sorted(dimensions, key=_size):
-        room -= _size(dimension)
+    # What labels mean is said where there is room, of the dimensions that take the least first.
+    explained = set()
+    room = LABEL_CHARACTERS - sum(_names(dimension) for dimension in dimensions)
+    for dimension in sorted(dimensions, key=_meaning):
+        room -= _meaning(dimension)
         if room >= 0:
             explained.add(dimension.name)
     parts = ["Answer these questions about the text, each with one of its labels."]
@@ -202,13 +210,16 @@ def _in_order(items: Sequence[str], order: Order) -> list[str]:
     return list(items) if order == "task" else list(reversed(items))
 
 
-def _size(dimension: Dimension) -> int:
-    """Characters of a dimension's labels with all that is said about them."""
-    return sum(len(name) + 2 for name in dimension.label_names) + sum(len(_shown(x)) for x in dimension.labels)
+def _names(dimension: Dimension) -> int:
+    """Characters of a dimension's labels."""
+    return sum(len(name) + 2 for name in dimension.label_names)
+
+
+def _meaning(dimension: Dimension) -> int:
+    """Characters of what is said about a dimension's labels."""
+    return sum(len(_shown(label)) for label in dimension.labels)
 
 
 def _is_long(dimension: Dimension) -> bool:
     """Whether the labels cannot be listed for every row, not even by name."""
-    if dimension.kind not in ("single", "boolean"):
-        return False
-    return sum(len(name) + 2 for name in dimension.label_names) > LABEL_CHARACTERS
+    return dimension.kind == "single" and _names(dimension) > LABEL_CHARACTERS

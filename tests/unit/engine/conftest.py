@@ -24,7 +24,9 @@ def spec(
 @pytest.fixture(scope="session")
 def scorer() -> Iterator[LlamaScorer]:
     # A small context: rows that do not fit are short enough to compute.
-    made = LlamaScorer(embedded().path, [spec("Positive", "Negative", "Neutral")], n_ctx=512, n_batch=256)
+    made = LlamaScorer(
+        embedded().path, [spec("Positive", "Negative", "Neutral")], n_ctx=512, n_batch=256, threads=1
+    )
     yield made
     made.close()
 
@@ -35,7 +37,8 @@ def opened() -> Iterator[Callable[..., LlamaScorer]]:
     made: list[LlamaScorer] = []
 
     def opening(*dimensions: DimensionSpec, n_ctx: int = 1024, bound: float = 1e-3) -> LlamaScorer:
-        made.append(LlamaScorer(embedded().path, dimensions, n_ctx=n_ctx, n_batch=256, bound=bound))
+        # One thread: two that wait for each other take many times longer where other tests run beside them.
+        made.append(LlamaScorer(embedded().path, dimensions, n_ctx=n_ctx, n_batch=256, bound=bound, threads=1))
         return made[-1]
 
     yield opening
