@@ -1,9 +1,10 @@
 """How often the labels are right, by how the question is put: against people's labels, and against JSON answers.
 
-Four collections with labels of their own, drawn with a fixed seed. Every row is asked in the three phrasings of
-`workspace.facts.Phrasing`; the mean of the three is that of their log-probabilities. Raw is the likeliest label;
-corrected is it after half of each label's mean log-probability over the rows was taken out, which needs no labels
-(`calibration.correct_label_bias`). JSON is the same model with the same instructions in
+Four collections with labels of their own, drawn with a fixed seed. Every row is asked in the phrasings of
+`workspace.facts.Phrasing`; a mean of several is that of their log-probabilities. `words` and `plain` are asked
+with one prompt; `letters` needs letters in it, so it and the mean of three are from another. Raw is the likeliest
+label; corrected is it after half of each label's mean log-probability over the rows was taken out, which needs no
+labels (`calibration.correct_label_bias`). JSON is the same model with the same instructions in
 `benchmarks/_json_loop.py`, on the first rows only, since it is slow. Prints a Markdown table before the JSON.
 """
 
@@ -13,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
@@ -95,19 +95,15 @@ def _model(model: ModelSpec, data: Path, rows: int, json_rows: int) -> dict[str,
     found: dict[str, dict[str, object]] = {}
     cost: dict[str, float] = {}
     for title, collection in COLLECTIONS.items():
-        dimension = _dimension(collection)
+        dimension = _dimension(collection, ("words",))
         texts, gold = _sample(data, collection, dimension.labels, rows)
-        scorer = LlamaScorer(
-            model.path, [msgspec.structs.replace(dimension, phrasings=PHRASINGS)], name=model.name
-        )
-        answers = [answer for (answer,) in scorer.ask(texts)]
-        threads = scorer.threads
-        scorer.close()
-        ways: Floats = np.array([answer.phrasings for answer in answers])  # [rows, phrasings, labels]
-        scores: dict[str, object] = {
-            _title(asked): _accuracies(ways[:, [PHRASINGS.index(one) for one in asked]].mean(axis=1), gold)
-            for asked in COMPARED
-        }
+        scores: dict[str, object] = {}
+        for together in (("words", "plain"), PHRASINGS):
+            ways, threads = _ask(model, _dimension(collection, together), texts)
+            for asked in COMPARED:
+                if _title(asked) not in scores and set(asked) <= set(together):
+                    mean = ways[:, [together.index(one) for one in asked]].mean(axis=1)
+                    scores[_title(asked)] = _accuracies(mean, gold)
         peer = JsonLoop(model.path, threads, [[dimension]])
         said = [label for (label,) in peer.label(texts[:json_rows])]
         peer.close()
@@ -115,16 +111,26 @@ def _model(model: ModelSpec, data: Path, rows: int, json_rows: int) -> dict[str,
             float(np.mean([dimension.labels.index(a) == b for a, b in zip(said, gold, strict=False)])), 3
         )
         found[title] = scores
-        cost = cost or _costs(model, dimension, texts[:COST_ROWS])
+        cost = cost or _costs(model, collection, texts[:COST_ROWS])
         print(f"{model.name}, {title}: {scores}", flush=True)
     _table(model.name, rows, json_rows, found, cost)
     return {**found, "tokens_per_row": cost}
 
 
-def _dimension(collection: Collection) -> DimensionSpec:
+def _dimension(collection: Collection, phrasings: tuple[Phrasing, ...]) -> DimensionSpec:
+    """As the product asks it in these phrasings; only where `letters` is one of them are letters in the prompt."""
     file = BUNDLED / f"{collection.task}.yaml"
-    document = collection.task if "\n" in collection.task else file.read_text(encoding="utf-8")
-    return prompt_for(parse_task(document)).dimensions[0]
+    task = parse_task(collection.task if "\n" in collection.task else file.read_text(encoding="utf-8"))
+    asked = task.dimensions[0].model_copy(update={"phrasings": phrasings})
+    return prompt_for(task.model_copy(update={"dimensions": (asked,)})).dimensions[0]
+
+
+def _ask(model: ModelSpec, dimension: DimensionSpec, texts: list[str]) -> tuple[Floats, int]:
+    """Log-probabilities [rows, phrasings, labels], and the number of threads."""
+    scorer = LlamaScorer(model.path, [dimension])
+    answers = [answer for (answer,) in scorer.ask(texts)]
+    scorer.close()
+    return np.array([answer.phrasings for answer in answers]), scorer.threads
 
 
 def _sample(
@@ -151,10 +157,10 @@ def _accuracies(logprobs: Floats, gold: npt.NDArray[np.int64]) -> list[float]:
     ]
 
 
-def _costs(model: ModelSpec, dimension: DimensionSpec, texts: list[str]) -> dict[str, float]:
+def _costs(model: ModelSpec, collection: Collection, texts: list[str]) -> dict[str, float]:
     found = {}
     for asked in COMPARED:
-        scorer = LlamaScorer(model.path, [msgspec.structs.replace(dimension, phrasings=asked)])
+        scorer = LlamaScorer(model.path, [_dimension(collection, asked)])
         scorer.ask(texts[:1])
         before = scorer.tokens
         scorer.ask(texts)
