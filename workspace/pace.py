@@ -36,7 +36,7 @@ class Lengths(msgspec.Struct, frozen=True):
 def claims(store: Store, model_digest: str, task_name: str | None = None, node: str = "") -> list[Claim]:
     """The newest claims a model answered, the latest first; of one task or machine, if these are given.
 
-    Rows answered from a cache or by a rule are left out, nobody worked on them. A server that answers several
+    Answers from a cache or by a rule took no seconds and are left out. A server that answers several
     requests at once is faster than the sum of its answers: where a claim followed another one of the same run
     and machine sooner than its answers add up to, that time counts.
     """
@@ -48,8 +48,6 @@ def claims(store: Store, model_digest: str, task_name: str | None = None, node: 
                    where model_digest = $model and kind = 'label' and seconds > 0
                      and ($task is null or run_id in (select id from runs where task_name = $task))
                      and ($node = '' or node = $node)
-                     and not list_contains(warnings, 'cached')
-                     and len(list_filter(warnings, lambda word: starts_with(word, 'rule:'))) = 0
                    order by made_at desc limit $facts
                ), together as (
                    select run_id, node, claim, count(distinct row_id) as rows, count(*) as answers,
