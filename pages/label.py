@@ -50,6 +50,7 @@ def live() -> None:
             st.caption(run_views.summary_line(run) if progress is None else run_views.progress_words(progress))
         if progress is not None and now in ("running", "paused"):
             st.progress(progress.done / progress.rows if progress.rows else 0.0)
+            st.caption(run_views.totals_line(studio, run_id))
         run_views.steering(studio, run_id, now)
         machine_views.sign(studio)
         shares = labels.shares(store, run_id, dimension)

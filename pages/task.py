@@ -42,7 +42,7 @@ with editor:
             type="primary",
             disabled=task is None or (saved is not None and saved.task == task),
         ):
-            tasks.save(store, task)
+            studio.save_task(task)
             draft["of"] = st.session_state["next_task"] = task.name
             st.session_state["task_saved"] = task.shown_title
             st.rerun()

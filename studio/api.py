@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 from studio.answering import VERSION, NotFound, Nothing, route, words
 from studio.runtime import Studio
 from studio.second_opinions import Again, again
-from workspace import decisions, exports, intake, labels, runs, statistics, tasks
+from workspace import decisions, exports, intake, labels, runs, statistics
 from workspace.decisions import Counts, DecisionEvent, HistoryItem, QueueItem
 from workspace.errors import RunError, WinnowError
 from workspace.facts import Settings
@@ -184,7 +184,7 @@ def show_progress(studio: Studio, _body: Nothing, path: dict[str, str]) -> dict[
 
 def save_task(studio: Studio, body: TaskRequest, _path: dict[str, str]) -> dict[str, str]:
     """Save a task; the same document again is the same task."""
-    return {"task_id": tasks.save(studio.store, parse_task(body.document))}
+    return {"task_id": studio.save_task(parse_task(body.document))}
 
 
 def start_run(studio: Studio, body: RunRequest, _path: dict[str, str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ import msgspec
 
 from studio import places, runtime, second_opinions
 from studio.second_opinions import Again
-from workspace import exports, intake, runs, tasks
+from workspace import exports, intake, runs
 from workspace.errors import EngineError, WinnowError, WorkspaceBusy
 from workspace.facts import RunProgress, RunState, Settings
 from workspace.runs import RunRecord
@@ -124,7 +124,7 @@ class OwnDesk:
         return job.result
 
     def save_task(self, document: str) -> str:
-        return tasks.save(self._studio.store, parse_task(document))
+        return self._studio.save_task(parse_task(document))
 
     def start(
         self,

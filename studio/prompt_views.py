@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from engine.prompt import LISTED, MARKER, prompt_for
+from engine.text.preparing import prepare
 from studio import ui
 from studio.words import plural
 from workspace.facts import DimensionSpec, Preparation
@@ -15,11 +16,12 @@ TALL = 420  # pixels; longer instructions scroll
 
 
 def draw(task: Task, text: str) -> None:
-    """The prompt of the task over this text, which is shown as it is before its preparation."""
+    """The prompt of the task over this text."""
     with ui.guarded():
         prompt = prompt_for(task)
         if prompt.preparation != Preparation():
-            st.caption("The text is prepared first, as the Data page shows")
+            text = prepare([text], prompt.preparation)[0].text
+            st.caption("The row is shown as it is after its preparation; the Data page shows each step")
         groups: dict[tuple[str, str], list[DimensionSpec]] = {}
         for spec in prompt.dimensions:
             groups.setdefault((spec.system, spec.user), []).append(spec)

@@ -14,7 +14,7 @@ from studio.run_settings import SERVERS
 from studio.runtime import Studio
 from studio.task_draft import known, titles
 from studio.words import duration, number, plural
-from workspace import rows, tasks
+from workspace import rows
 from workspace.facts import ModelSpec, Settings
 from workspace.task import Task
 
@@ -25,7 +25,6 @@ OTHER_MODEL = "A GGUF file…"
 
 def draw(studio: Studio) -> None:
     """The form; starting leads to the run."""
-    store = studio.store
     choices = known(studio)
     models = {catalog.asked_as(model): model for model in catalog.available()}
     with st.container(horizontal=True, vertical_alignment="bottom", key="run_what"):
@@ -53,7 +52,7 @@ def draw(studio: Studio) -> None:
     if pressed:
         with ui.guarded(), st.spinner("Planning the run"):
             run_id = studio.start_run(
-                tasks.save(store, task),
+                studio.save_task(task),
                 model,
                 limit=limit,
                 sample=sample,

@@ -10,7 +10,7 @@ import streamlit as st
 from studio import ui
 from studio.runtime import Studio
 from studio.words import distinct, number, percent, plural, time_left
-from workspace import disputes, labels
+from workspace import disputes, labels, monitor
 from workspace.facts import RunProgress
 from workspace.runs import RunRecord
 
@@ -141,6 +141,14 @@ def summary_line(run: RunRecord) -> str:
     words = f"{number(run.labeled_rows)} of {plural(run.rows, 'row')} labeled ({share})"
     words += f", {number(run.dropped_rows)} left out by rules" if run.dropped_rows else ""
     return words + (f", {number(run.failed_rows)} failed" if run.failed_rows else "")
+
+
+def totals_line(studio: Studio, run_id: str) -> str:
+    """What a run has taken so far, in words."""
+    found = monitor.totals(studio.store, run_id)
+    words = f"{number(found.tokens)} tokens"
+    words += f", {number(found.cached)} answers from the cache" if found.cached else ""
+    return words + (f", cost {found.cost:.2f}" if found.cost is not None else "")
 
 
 def label_table(found: Sequence[labels.CurrentLabel]) -> None:

@@ -23,6 +23,7 @@ from workspace.facts import EngineStatus, ModelSpec, RunProgress, RunSpec, Setti
 from workspace.facts import run_id as id_of_run
 from workspace.machines import Cluster, Pairing
 from workspace.store import Store, open_store
+from workspace.task import Task
 
 if TYPE_CHECKING:
     from engine.client import Engine, EngineOptions
@@ -118,6 +119,14 @@ class Studio:
         plan(self.store)
         self._link.want(spec.run_id, "running")
         return spec.run_id
+
+    def save_task(self, task: Task) -> str:
+        """Save a task; returns its id. Raises TaskError when an expression or a pattern in it cannot be used."""
+        from engine.prompt import rules_of
+        from engine.text.prefilter import check_rules
+
+        check_rules(rules_of(task))
+        return tasks.save(self.store, task)
 
     def pause(self, run_id: str) -> None:
         """Let a run rest after the batch under way. It stays so until `resume`, also across restarts."""

@@ -17,7 +17,7 @@ from engine.text.preparing import NO_ENTITIES, PreparedText, prepare
 from studio import task_draft, ui
 from studio.runtime import Studio
 from studio.words import number, plural, short
-from workspace import rows, tasks
+from workspace import rows
 from workspace.facts import Preparation, RowRule
 from workspace.task import Task, TextSteps
 
@@ -131,7 +131,7 @@ def _save(studio: Studio, task: Task, wanted: Preparation) -> None:
     same = wanted == preparation_of(task)
     if st.button("Save for this task", key="save_steps", icon=":material/save:", type="primary", disabled=same):
         steps = TextSteps(**msgspec.structs.asdict(wanted))
-        tasks.save(studio.store, task.model_copy(update={"text": steps}))
+        studio.save_task(task.model_copy(update={"text": steps}))
         st.session_state["steps_saved"] = task.shown_title
         st.rerun()
     if title := st.session_state.pop("steps_saved", None):

@@ -80,6 +80,29 @@ def stats(store: Store, run_id: str) -> dict[str, Any]:
     }
 
 
+class Totals(msgspec.Struct, frozen=True):
+    """What a run has taken so far: tokens, answers out of the cache, and `cost`, None without prices."""
+
+    tokens: int
+    cached: int
+    cost: float | None
+
+
+def totals(store: Store, run_id: str) -> Totals:
+    """The few sums of `stats` that are quick enough to be shown each second while a run works."""
+    with store.read() as con:
+        settings = read_spec(con, run_id).settings
+        read, written, cached = con.execute(
+            f"""select coalesce(sum(prompt_tokens), 0)::bigint, coalesce(sum(completion_tokens), 0)::bigint,
+                    count_if(list_contains(warnings, '{CACHED}'))
+                from facts where run_id = ?""",
+            [run_id],
+        ).fetchall()[0]
+    priced = settings.price_in > 0 or settings.price_out > 0
+    cost = (read * settings.price_in + written * settings.price_out) / 1e6
+    return Totals(read + written, cached, cost if priced else None)
+
+
 def write(store: Store, run_id: str, export_path: Path) -> tuple[Path, Path]:
     """Write both files beside an export, replacing those of one before; returns where they are.
 
