@@ -8,9 +8,9 @@ counts are then older than its facts by at most that; what takes less than `QUIC
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -58,13 +58,13 @@ def of(store: Store, con: Connection, dimensions: Mapping[str, Sequence[str]]) -
             for (run_id,) in changed:
                 if run_id in known.runs:
                     known.runs[run_id].stale = True
-        now = time.monotonic()
+        now = monotonic()
         for run_id, names in dimensions.items():
             counted = known.runs.get(run_id)
             if counted is None or (counted.stale and now >= counted.next_at):
-                started = time.monotonic()
+                started = monotonic()
                 counts = _count(con, run_id, names)
-                took = time.monotonic() - started
+                took = monotonic() - started
                 wait = PATIENCE * took if took > QUICK else 0.0
                 known.runs[run_id] = _Counted(counts, False, started + wait)
         return {run_id: known.runs[run_id].counts for run_id in dimensions}
