@@ -6,7 +6,7 @@ from streamlit.testing.v1 import AppTest
 from studio import task_problems
 from studio.runtime import Studio
 from tests.pages.conftest import OpenPage, press, said
-from tests.seeding import task_of
+from tests.seeding import add_rows, task_of
 from workspace import tasks
 from workspace.errors import TaskError
 from workspace.task import parse_task, to_yaml
@@ -118,6 +118,13 @@ def test_dimensions_asked_together_share_their_text(open_page: OpenPage) -> None
     assert sum("Answer these questions about the text" in code for code in codes) == 1
     (opened,) = [code for code in codes if "sentiment: ..." in code]
     assert "category: (its answer)\nneeds_human: ..." in opened
+
+
+def test_the_row_is_shown_as_the_model_reads_it(open_page: OpenPage, studio: Studio) -> None:
+    add_rows(studio.store, ["my   parcel\n\n\nis late"])
+    app = open_page("task")
+    app.selectbox(key="task").set_value("spam").run()
+    assert any(code.value == "my parcel\nis late" for code in app.code)
 
 
 def test_what_a_task_does_beside_asking_is_set_in_the_form(open_page: OpenPage, studio: Studio) -> None:
