@@ -80,7 +80,10 @@ def _switches(task: Task, sample: Sequence[str]) -> Preparation:
             with st.container(gap=None):
                 key = f"step_{step}_{task.name}"
                 on = st.session_state.get(key, getattr(now, step))
-                chosen[step] = st.toggle(title + _reach(sample, step, on), value=getattr(now, step), key=key)
+                turns = step != "conversation" and chosen["conversation"]
+                chosen[step] = st.toggle(
+                    title + _reach(sample, step, on, turns), value=getattr(now, step), key=key
+                )
                 st.caption(meaning)
         if chosen["entities"] and finder() is None:
             st.caption(f":material/info: {NO_ENTITIES}")
@@ -106,11 +109,13 @@ def _switches(task: Task, sample: Sequence[str]) -> Preparation:
     return Preparation(**chosen)
 
 
-def _reach(sample: Sequence[str], step: str, on: bool) -> str:
+def _reach(sample: Sequence[str], step: str, on: bool, turns: bool) -> str:
+    """How many rows the step changes by itself; of conversations, if they are `turns`, what was said counts."""
     if step == "entities" and not on:  # the model that finds names loads for a second; not before it is asked for
         return ""
-    alone = prepare(sample, msgspec.convert({step: True}, Preparation))
-    changed = sum(text.text != text.raw for text in alone)
+    before = prepare(sample, Preparation(conversation=turns))
+    after = prepare(sample, msgspec.convert({"conversation": turns, step: True}, Preparation))
+    changed = sum(old.text != new.text for old, new in zip(before, after, strict=True))
     return f" :small[:gray[{number(changed)} of {plural(len(sample), 'row')}]]"
 
 
@@ -181,7 +186,7 @@ def _pair(row: int, before: Sequence[Part], after: Sequence[Part]) -> str:
     sides = (("Row " + number(row), before, "#c7812b"), ("What the model reads", after, "#3a8f66"))
     cells = "".join(
         f'<div style="min-width: 0"><div style="opacity: 0.64; font-size: 0.87em; margin-bottom: 4px">{name}</div>'
-        f'<div style="white-space: pre-wrap; overflow-wrap: anywhere; max-height: 14em; overflow-y: auto">'
+        f'<div style="white-space: pre-wrap; overflow-wrap: anywhere; max-height: 18em; overflow-y: auto">'
         f"{_marked(parts, colour)}</div></div>"
         for name, parts, colour in sides
     )

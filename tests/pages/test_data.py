@@ -141,6 +141,17 @@ def test_steps_are_shown_before_and_after_and_saved_into_the_task(open_page: Ope
     assert "Runs started from now on read texts so" in said(app)
 
 
+def test_of_conversations_what_was_said_is_counted(open_page: OpenPage, studio: Studio) -> None:
+    add_rows(studio.store, ['[{"role": "user", "content": "Hello\\nIMO"}]', "plain"])
+    app = preparation(open_page, "sentiment")
+    assert "0 of 2 rows" in app.toggle(key="step_slang_sentiment").label
+    app.toggle(key="step_conversation_sentiment").set_value(True).run()
+    assert not app.exception
+    assert "1 of 2 rows" in app.toggle(key="step_conversation_sentiment").label
+    assert "1 of 2 rows" in app.toggle(key="step_slang_sentiment").label
+    assert "User: " in shown(app)
+
+
 def test_what_the_prefilter_catches_is_counted_with_examples(open_page: OpenPage, studio: Studio) -> None:
     add_rows(studio.store, ["Claim your prize now", "hello", "...", "You won a car"])
     app = preparation(open_page, "spam")
