@@ -130,11 +130,11 @@ def test_a_run_on_the_embedded_model_is_opened_with_it(monkeypatch: pytest.Monke
 
     monkeypatch.delenv(response_cache.SWITCH)
     spec = run_of(task_of(TOPIC), catalog.embedded())
+    labeler = open_labeler(spec)
     for expected in (False, True):
-        labeler = open_labeler(spec)
         ((answer,),) = labeler.ask(ROWS[:1])
-        labeler.close()
         assert (CACHED in answer.warnings) is expected
+    labeler.close()
 
 
 def test_no_text_is_in_the_file_and_nobody_else_may_read_it() -> None:
