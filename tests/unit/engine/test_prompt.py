@@ -56,7 +56,7 @@ def test_label_words_are_distinct_even_in_odd_alphabets() -> None:
 
 
 def several(**changes: object) -> Task:
-    dimensions = [
+    dimensions: list[dict[str, object]] = [
         {"name": "a", "question": "What is it?", "labels": {"good": "as wished", "bad": ""}},
         {"name": "b", "kind": "multi", "question": "Which topics?", "labels": ["art", "war"]},
         {"name": "c", "kind": "score", "question": "How much?", "minimum": 1, "maximum": 5, "after": ["a"]},
