@@ -29,12 +29,12 @@ def _rules(studio: Studio, run_id: str) -> None:
     st.markdown("**Rules between dimensions**")
     for broken in found:
         if broken.problem:
-            st.markdown(f":orange[:material/help:] {broken.message}: cannot be checked. {broken.problem}")
+            st.markdown(f":orange[:material/help:] {broken.message.rstrip('.')}: cannot be checked. {broken.problem}")
             continue
         if not broken.rows:
-            st.markdown(f":green[:material/check_circle:] {broken.message}: kept by all rows")
+            st.markdown(f":green[:material/check_circle:] {broken.message.rstrip('.')}: kept by all rows")
             continue
-        with st.expander(f"{broken.message}: {plural(broken.rows, 'row')}", icon=":material/flag:"):
+        with st.expander(f"{broken.message.rstrip('.')}: {plural(broken.rows, 'row')}", icon=":material/flag:"):
             st.code(broken.expression, language="sql")
             _examples(studio, broken.examples)
     if any(broken.rows for broken in found):
