@@ -119,7 +119,7 @@ def prompt_for(
                 user=f"{MARKER}\n\nPossible labels: {LISTED}" if listed else MARKER,
                 cue=f"{dimension.name}:" if among else "",
                 after=dimension.after,
-                phrasings=dimension.phrasings or DEFAULT_PHRASINGS,
+                phrasings=_phrasings(dimension, lettered=not own and not listed),
                 explain=explain,
                 meanings=_meanings(dimension),
             )
@@ -204,6 +204,12 @@ def _meanings(dimension: Dimension) -> tuple[str, ...]:
     """What the labels mean, bounded, because every machine keeps it; empty where nothing is said of any."""
     found = {label.name: _shown(label)[:MEANING_CHARACTERS] for label in dimension.labels}
     return tuple(found[name] for name in dimension.label_names) if any(found.values()) else ()
+
+
+def _phrasings(dimension: Dimension, *, lettered: bool) -> tuple[Phrasing, ...]:
+    """The ways to put the question; letters only where they stand before the labels."""
+    wanted = dimension.phrasings or DEFAULT_PHRASINGS
+    return tuple(way for way in wanted if lettered or way != "letters") or DEFAULT_PHRASINGS
 
 
 def _in_order(items: Sequence[str], order: Order) -> list[str]:

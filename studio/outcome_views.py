@@ -29,7 +29,8 @@ def _rules(studio: Studio, run_id: str) -> None:
     st.markdown("**Rules between dimensions**")
     for broken in found:
         if broken.problem:
-            st.markdown(f":orange[:material/help:] {broken.message.rstrip('.')}: cannot be checked. {broken.problem}")
+            said = f"{broken.message.rstrip('.')}: cannot be checked. {broken.problem}"
+            st.markdown(f":orange[:material/help:] {said}")
             continue
         if not broken.rows:
             st.markdown(f":green[:material/check_circle:] {broken.message.rstrip('.')}: kept by all rows")

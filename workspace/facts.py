@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from workspace.ids import content_id
 from workspace.machines import Cluster
@@ -35,6 +36,7 @@ class DimensionSpec(msgspec.Struct, frozen=True):
     `system` and `user` become chat messages; `user` contains the marker `{text}` exactly once, near its end.
     Dimensions with equal `system` and `user` are asked together, sharing what the model computed of the row.
     `labels` are the task's names and `words` what the model is asked to say for each, in the same order.
+    `meanings` say what each label means, for models that compare instead of read; empty where the task does not.
     `cue` opens the model's answer, e.g. "language:", and tells apart dimensions that are asked together; "" where
     there is only one. `after` are dimensions before this one whose answers the model is told.
     """
@@ -49,6 +51,7 @@ class DimensionSpec(msgspec.Struct, frozen=True):
     after: tuple[str, ...] = ()
     phrasings: tuple[Phrasing, ...] = ("words",)
     explain: bool = False  # also say in a sentence why
+    meanings: tuple[str, ...] = ()
 
 
 class RowRule(msgspec.Struct, frozen=True):
@@ -66,7 +69,10 @@ class RowRule(msgspec.Struct, frozen=True):
 
 
 class Preparation(msgspec.Struct, frozen=True):
-    """What is done to a text before a model reads it, step by step in this order. The row itself never changes."""
+    """What is done to a text before a model reads it; `engine.text.preparing` says in which order.
+
+    The row itself never changes.
+    """
 
     whitespace: bool = False  # runs of white space become one space, or one line break
     lowercase: bool = False
@@ -82,16 +88,16 @@ class Preparation(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True):
     """How a run asks. What changes the answers (`samples`, `temperature`) is part of the run's id."""
 
-    samples: int = 1  # answers drawn for each row from a model that gives no probabilities
-    temperature: float = 0.0  # of those draws
-    repairs: int = 2  # times a reply that cannot be read is asked for again
-    retries: int = 5  # times a server that fails or is busy is asked again
-    timeout: float = 120.0  # seconds for one reply of a server
-    concurrency: int = 0  # requests at a time to a server; 0: as many as it proves to bear
+    samples: Annotated[int, Meta(ge=1, le=100)] = 1  # answers drawn for a row from a model without probabilities
+    temperature: Annotated[float, Meta(ge=0, le=5)] = 0.0  # of those draws
+    repairs: Annotated[int, Meta(ge=0, le=20)] = 2  # times a reply that cannot be read is asked for again
+    retries: Annotated[int, Meta(ge=0, le=100)] = 5  # times a server that fails or is busy is asked again
+    timeout: Annotated[float, Meta(gt=0, le=86_400)] = 120.0  # seconds for one reply of a server
+    concurrency: Annotated[int, Meta(ge=0, le=1000)] = 0  # requests at a time to a server; 0: as many as it bears
     cache: bool = True  # answers this machine has computed before are taken from its cache
-    budget: float | None = None  # in the currency of the prices; a run stops before it costs more
-    price_in: float = 0.0  # per million prompt tokens
-    price_out: float = 0.0  # per million tokens of replies
+    budget: Annotated[float, Meta(ge=0)] | None = None  # a run stops before it costs more than this
+    price_in: Annotated[float, Meta(ge=0)] = 0.0  # per million prompt tokens, in the currency of the budget
+    price_out: Annotated[float, Meta(ge=0)] = 0.0  # per million tokens of replies
 
 
 class RunSpec(msgspec.Struct, frozen=True):

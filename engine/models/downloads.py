@@ -176,6 +176,11 @@ class _Download:
                 try:
                     with _writing(self._target):
                         done = self._some(client, begun)
+                except ModelError:
+                    if not self._size():
+                        self._partial.unlink(missing_ok=True)
+                        self._note.unlink(missing_ok=True)
+                    raise
                 except httpx.HTTPError as error:
                     fruitless = 0 if self._size() > before else fruitless + 1
                     if fruitless >= TRIES:
@@ -256,8 +261,6 @@ class _Download:
             for block in response.iter_raw():
                 _go_on(self._cancelled)
                 if not have and block[:4] != _MAGIC[: len(block)]:
-                    self._partial.unlink()
-                    self._note.unlink()
                     raise _no_model(self._source.name)
                 have += len(block)
                 if have > self._most:

@@ -103,7 +103,7 @@ class LlamaScorer:
         self._shortlist(distinct)
         for visit, room in zip(self._visits, self._rooms, strict=True):
             last = visit is self._visits[-1]
-            self._pay(visit, room, [row for row in distinct if not row.error], progress, count=last)
+            self._ask_all(visit, room, [row for row in distinct if not row.error], progress, count=last)
         return self._answers(distinct, len(rows), time.perf_counter() - started)
 
     # -- prompts ------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class LlamaScorer:
 
     # -- rows ---------------------------------------------------------------------------------------------
 
-    def _pay(
+    def _ask_all(
         self, visit: Visit, room: int, rows: Sequence[Row], progress: Progress | None, *, count: bool
     ) -> None:
         """Ask all rows what one visit asks. Progress counts rows in the last visit only."""

@@ -1,6 +1,6 @@
 """The whole of Winnow killed in the middle of labeling: the studio, its engine, the process with the model.
 
-Each time the run ends with every row labeled exactly once, in the workspace and in the file.
+Each time the run ends with every row labeled exactly once, in the workspace, in the file, and in the log.
 """
 
 from __future__ import annotations
@@ -8,27 +8,37 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import signal
+import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from engine.cluster.entries import Labeled, decode
+from engine.cluster.ledger_view import LedgerView
 from tests.waiting import wait_for
 from workspace.store import open_store
 
 ROWS = 48
+MANY = 160  # rows of a run that is struck several times
+VICTIMS = ("studio", "engine", "worker", "everything")
 WITHIN = 240.0  # seconds, for two busy cores
 
 
 class Labeling:
     """`winnow label` on a folder, with the processes it brings along."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rows: int = ROWS) -> None:
         self.folder = folder
+        self.rows = rows
+        folder.mkdir(exist_ok=True)
+        (folder / "rows.txt").write_text("\n".join(texts(rows)) + "\n")
         self.children: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> subprocess.Popen[bytes]:
@@ -60,43 +70,79 @@ class Labeling:
         except psutil.Error:
             return None
 
+    def durable(self) -> int:
+        """Labels that are on the disk."""
+        log = self.folder / "winnow.engine/ledger.sqlite"
+        if not log.exists():
+            return 0
+        try:
+            with contextlib.closing(sqlite3.connect(f"file:{log}?mode=ro", uri=True)) as db:
+                labels = "select coalesce(sum(count), 0) from entry where kind = 'label'"
+                return int(db.execute(labels).fetchone()[0])
+        except sqlite3.Error:
+            return 0
+
     def wait_until_half_way(self) -> None:
         """Some batches are durable and some are not."""
-        log = self.folder / "winnow.engine/ledger.sqlite"
+        assert self.reaches(self.children[-1], 8), (self.folder / "said.log").read_text()
 
-        def some_facts() -> bool:
-            import sqlite3
+    def reaches(self, child: subprocess.Popen[bytes], moment: int) -> bool:
+        """Wait for so many labels; False if the command ended before."""
+        wait_for(lambda: self.durable() >= moment or child.poll() is not None, f"{moment} labels", WITHIN)
+        return child.poll() is None and self.durable() < self.rows
 
-            if not log.exists():
-                return False
-            try:
-                with sqlite3.connect(f"file:{log}?mode=ro", uri=True) as db:
-                    labels = "select coalesce(sum(count), 0) >= 8 from entry where kind = 'label'"
-                    return bool(db.execute(labels).fetchone()[0])
-            except sqlite3.Error:
-                return False
+    def strike(self, victim: str, child: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """Kill; returns the studio that goes on."""
+        if victim in ("worker", "everything"):
+            kill(self.worker())
+        if victim in ("engine", "everything"):
+            kill(self.engine())
+        if victim in ("engine", "worker"):
+            return child
+        child.kill()
+        child.wait()
+        return self.start()
 
-        wait_for(some_facts, "the first labels", WITHIN)
+    def end(self) -> None:
+        """Leave nothing running."""
+        for child in self.children:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+        engine = self.engine()
+        if engine is not None:
+            processes = [engine, *engine.children(recursive=True)]
+            for process in processes:
+                kill(process)
+            psutil.wait_procs(processes, timeout=10)
 
     def finish(self, child: subprocess.Popen[bytes]) -> None:
         assert child.wait(WITHIN) == 0, (self.folder / "said.log").read_text()
 
     def check(self) -> None:
         lines = [json.loads(line) for line in (self.folder / "out.jsonl").read_text().splitlines()]
-        assert sorted(line["text"] for line in lines) == sorted(texts())
+        assert sorted(line["text"] for line in lines) == sorted(texts(self.rows))
         assert all(line["sentiment"] for line in lines)
         store = open_store(self.folder / "winnow.duckdb", create=False)
         try:
             with store.read() as con:
                 counts = con.execute("select count(*), count(distinct row_id), count(distinct seq) from facts")
-                assert counts.fetchone() == (ROWS, ROWS, ROWS)
+                assert counts.fetchone() == (self.rows, self.rows, self.rows)
         finally:
             store.close()
+        answered: Counter[str] = Counter()
+        with LedgerView(self.folder / "winnow.engine/ledger.sqlite") as view:
+            for author, end in view.ends().items():
+                for entry in view.entries(author, 0, end):
+                    body = decode(entry.body)
+                    if isinstance(body, Labeled):
+                        answered.update(body.rows)
+        assert (len(answered), answered.total()) == (self.rows, self.rows)
 
 
-def texts() -> list[str]:
+def texts(rows: int) -> list[str]:
     return [
-        f"message number {number}: what a {'lovely' if number % 2 else 'dreadful'} day" for number in range(ROWS)
+        f"message number {number}: what a {'lovely' if number % 2 else 'dreadful'} day" for number in range(rows)
     ]
 
 
@@ -109,55 +155,38 @@ def kill(process: psutil.Process | None) -> None:
 
 @pytest.fixture
 def labeling(tmp_path: Path) -> Iterator[Labeling]:
-    (tmp_path / "rows.txt").write_text("\n".join(texts()) + "\n")
     labeling = Labeling(tmp_path)
     yield labeling
-    for child in labeling.children:
-        if child.poll() is None:
-            child.kill()
-            child.wait()
-    engine = labeling.engine()
-    if engine is not None:
-        processes = [engine, *engine.children(recursive=True)]
-        for process in processes:
-            kill(process)
-        psutil.wait_procs(processes, timeout=10)
+    labeling.end()
 
 
-def test_studio_killed_and_started_again(labeling: Labeling) -> None:
-    first = labeling.start()
-    labeling.wait_until_half_way()
-    first.kill()
-    first.wait()
-    labeling.finish(labeling.start())
-    labeling.check()
+def kill_rounds(folder: Path, rounds: int, seed: int) -> None:
+    """Strike so many times, at random moments of runs under way; as many runs as that takes."""
+    chance = random.Random(seed)
+    victims = [victim for _ in range(rounds) for victim in chance.sample(VICTIMS, len(VICTIMS))]
+    struck = number = 0
+    while struck < rounds:
+        labeling = Labeling(folder / f"run{number}", MANY)
+        number += 1
+        try:
+            child = labeling.start()
+            while struck < rounds and labeling.reaches(child, labeling.durable() + chance.randrange(30)):
+                child = labeling.strike(victims[struck], child)
+                struck += 1
+            labeling.finish(child)
+            labeling.check()
+        finally:
+            labeling.end()
 
 
-def test_engine_killed_under_a_running_studio(labeling: Labeling) -> None:
-    child = labeling.start()
-    labeling.wait_until_half_way()
-    kill(labeling.engine())
-    labeling.finish(child)
-    labeling.check()
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    kill_rounds(tmp_path, 5, seed=5)
 
 
-def test_worker_killed_under_a_running_studio(labeling: Labeling) -> None:
-    child = labeling.start()
-    labeling.wait_until_half_way()
-    kill(labeling.worker())
-    labeling.finish(child)
-    labeling.check()
-
-
-def test_everything_killed_at_once(labeling: Labeling) -> None:
-    child = labeling.start()
-    labeling.wait_until_half_way()
-    for process in (labeling.worker(), labeling.engine()):
-        kill(process)
-    child.kill()
-    child.wait()
-    labeling.finish(labeling.start())
-    labeling.check()
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(10))
+def test_killed_at_very_many_random_moments(tmp_path: Path, seed: int) -> None:
+    kill_rounds(tmp_path, 5, seed=100 + seed)
 
 
 def test_ctrl_c_keeps_what_was_done_and_leaves_nothing_running(labeling: Labeling) -> None:

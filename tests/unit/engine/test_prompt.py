@@ -109,6 +109,12 @@ def test_letters_are_listed_only_where_they_are_asked_for() -> None:
     assert "A. art" in prompt_for(several(phrasings=("letters",))).dimensions[0].system
 
 
+def test_letters_are_not_asked_for_where_instructions_of_ones_own_do_not_list_them() -> None:
+    asked = task(phrasings=("plain", "letters"))
+    assert prompt_for(asked).dimensions[0].phrasings == ("plain", "letters")
+    assert prompt_for(asked, instructions={"d": "Say good or bad."}).dimensions[0].phrasings == ("plain",)
+
+
 def test_short_examples_are_shown() -> None:
     labels = [{"name": "good", "examples": ["well done", "x" * 500]}, {"name": "bad"}]
     text = prompt_for(task(labels=labels)).dimensions[0].system

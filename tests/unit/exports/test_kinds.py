@@ -15,7 +15,7 @@ from tests.seeding import add_rows, fact_of, ingest, spec_of
 from workspace import exports, intake, labels, runs
 from workspace.columns import Mapping
 from workspace.exports import Format
-from workspace.facts import RunSpec
+from workspace.facts import Fact, RunSpec
 from workspace.store import Store, open_store
 from workspace.task import Dimension, Label, Rule, Task
 
@@ -51,7 +51,7 @@ def spec(store: Store) -> RunSpec:
     ids = add_rows(store, TEXTS)
     spec = spec_of(store, TASK)
     runs.plan(store, spec.run_id, limit=None)
-    facts = []
+    facts: list[Fact] = []
     for id, tags, mark in zip(ids, TAGGED, MARKS, strict=False):
         for dimension, chosen in ((TAGS, tags), (MARK, (mark,))):
             sure = [0.999999 if label in chosen else 1e-6 for label in dimension.label_names]

@@ -13,13 +13,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from calibration.logprobs import log_softmax
+from calibration.logprobs import FloatArray, log_softmax
 from tests.seeding import add_rows, fact_of, ingest, spec_of
 from workspace import calibrators, decisions, kinds, labels, runs
 from workspace.answers import FIRM
 from workspace.decisions import DecisionEvent
 from workspace.errors import RunError, WinnowError
-from workspace.facts import RunSpec
+from workspace.facts import Fact, RunSpec
 from workspace.store import Connection, Store, open_store
 from workspace.task import NO_LABELS, Dimension, Label, Task, join_labels, split_labels
 from workspace.truth import known_rows
@@ -45,17 +45,18 @@ def seeded(
     ids = add_rows(store, [f"text {i}" for i in range(len(tags))])
     spec = spec_of(store, TASK)
     runs.plan(store, spec.run_id, limit=None)
-    facts = []
+    facts: list[Fact] = []
     for id, both in zip(ids, zip(tags, marks, strict=True), strict=True):
         for dimension, said in zip((TAGS, MARK), both, strict=True):
-            fact = fact_of(spec.run_id, id, dimension.name, dimension.label_names, np.exp(said), seq=len(facts))
+            fact = fact_of(spec.run_id, id, dimension.name, dimension.label_names, np.exp(said).tolist(), seq=len(facts))
             facts.append(fact)
     ingest(store, facts)
     return spec, ids
 
 
-def odds(logprobs: np.ndarray) -> np.ndarray:
-    return np.clip(logprobs - np.log1p(-np.exp(logprobs)), -FIRM, FIRM)
+def odds(logprobs: FloatArray) -> FloatArray:
+    clipped: FloatArray = np.clip(logprobs - np.log1p(-np.exp(logprobs)), -FIRM, FIRM)
+    return clipped
 
 
 @settings(max_examples=8, deadline=None)
@@ -75,7 +76,7 @@ def test_sql_reads_every_kind_as_python_does(
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(Path(folder) / "w.duckdb")
         try:
-            spec, ids = seeded(store, tags, marks)
+            spec, ids = seeded(store, tags.tolist(), marks.tolist())
             for dimension in ("tags", "mark"):
                 calibrators.save(store, spec.run_id, dimension, "temperature", {"temperature": temperature}, {})
             found_tags = {row.row_id: row for row in labels.page(store, spec.run_id, "tags")}

@@ -11,7 +11,7 @@ from tests.seeding import add_rows, fact_of, ingest, spec_of
 from workspace import decisions, rules, runs, tasks
 from workspace.decisions import DecisionEvent
 from workspace.errors import RunError
-from workspace.facts import RunSpec
+from workspace.facts import Fact, RunSpec
 from workspace.store import Store
 from workspace.task import Dimension, Gate, Label, Rule, Task
 
@@ -43,7 +43,7 @@ def seeded(store: Store, rows: Sequence[Row]) -> tuple[RunSpec, list[str]]:
     ids = add_rows(store, [f"text {i}" for i in range(len(rows))])
     spec = spec_of(store, TASK)
     runs.plan(store, spec.run_id, limit=None)
-    facts = []
+    facts: list[Fact] = []
     for id, (intent, constraint, impact, safety) in zip(ids, rows, strict=True):
         for dimension, said in (
             ("intent", intent),

@@ -35,7 +35,7 @@ def test_every_end_of_a_row_is_counted_once(store: Store) -> None:
     ids = add_rows(store, [f"text {i}" for i in range(len(ends))])
     spec = spec_of(store, TASK)
     runs.plan(store, spec.run_id, limit=None)
-    facts = []
+    facts: list[Fact] = []
     for id, kinds in zip(ids, ends, strict=True):
         for dimension, kind in zip(("one", "two"), kinds, strict=True):
             if kind is not None:
