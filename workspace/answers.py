@@ -5,8 +5,10 @@ For a run R and a dimension D with the labels 1 to k:
 1. *Answer.* Of the facts of a row in (R, D), labels come before rows left out by a rule and those before errors;
    among equals the smallest (author, seq) wins. The order of arrival plays no part.
 2. *Scores.* The raw log-probability of each label; for `multi` its log-odds, ln(p / (1 - p)), within `FIRM`.
-3. *Bias.* The mean score of each label over the answers of a model; half of it is taken off (`STRENGTH`).
-   Impossible labels (minus infinity) do not count for the mean. Labels a rule gave neither count nor change.
+3. *Bias.* The mean score of each label over the answers of a model; half of it is taken off (`STRENGTH`). Of a
+   label of `multi` all of it, but only where it is above 0: a small model says yes to nearly everything, and that
+   a label is rare is no reason to give it more often. Impossible labels (minus infinity) do not count for the
+   mean. Labels a rule gave neither count nor change.
 4. *Vote.* Where other runs vote with R, the weighted mean of the corrected scores of those that answered: a
    logarithmic opinion pool (`calibration.pooling`). Each model keeps its own bias. R itself has the weight 1.
    They are heard on rows that R itself has come to, and not on those a rule gave a label or left out.
@@ -97,7 +99,7 @@ def answers_sql(con: Connection, spec: RunSpec, dimension: str, links: list[Link
     parameters: Parameters = {"run": spec.run_id, "dimension": dimension, "labels": list(asked.labels)}
     parts = []
     for voice in (own, *voters, *judges):
-        parts += [_said(voice, shape), _bias(voice.place), _corrected(voice.place)]
+        parts += [_said(voice, shape), _bias(voice.place, shape), _corrected(voice.place)]
         at = voice.place
         parameters |= {f"run{at}": voice.spec.run_id} if at else {}
         parameters |= {f"order{at}": voice.order} if voice.order is not None else {}
@@ -156,9 +158,10 @@ def _said(voice: Voice, shape: str) -> str:
 )"""
 
 
-def _bias(at: int) -> str:
+def _bias(at: int, shape: str) -> str:
+    too_much = "greatest(mean, 0.0)" if shape == "multi" else f"{STRENGTH} * mean"
     return f"""bias{at} as (
-    select list(mean order by place) as means from (
+    select list({too_much} order by place) as biases from (
         select place, coalesce(round(avg(value) filter (isfinite(value)), 12), 0.0) as mean
         from (
             select generate_subscripts(scores, 1) as place, unnest(scores) as value
@@ -176,7 +179,7 @@ def _corrected(at: int) -> str:
     return f"""voice{at} as (
     select * exclude (scores), case when not answered then null when ruled then scores
         when list_max(scores) = {_NOTHING} then {_ZEROS}
-        else list_transform(list_zip(scores, means), lambda pair: pair[1] - {STRENGTH} * pair[2]) end as corrected
+        else list_transform(list_zip(scores, biases), lambda pair: pair[1] - pair[2]) end as corrected
     from said{at}, bias{at}
 )"""
 

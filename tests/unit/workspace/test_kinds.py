@@ -48,7 +48,9 @@ def seeded(
     facts: list[Fact] = []
     for id, both in zip(ids, zip(tags, marks, strict=True), strict=True):
         for dimension, said in zip((TAGS, MARK), both, strict=True):
-            fact = fact_of(spec.run_id, id, dimension.name, dimension.label_names, np.exp(said).tolist(), seq=len(facts))
+            fact = fact_of(
+                spec.run_id, id, dimension.name, dimension.label_names, np.exp(said).tolist(), seq=len(facts)
+            )
             facts.append(fact)
     ingest(store, facts)
     return spec, ids
@@ -66,7 +68,7 @@ def test_sql_reads_every_kind_as_python_does(
 ) -> None:
     tags = np.array([row[0] for row in drawn])
     marks = log_softmax(np.array([row[1] for row in drawn]))
-    fair_odds = odds(tags) - 0.5 * odds(tags).mean(axis=0)
+    fair_odds = odds(tags) - np.maximum(odds(tags).mean(axis=0), 0.0)
     fair_marks = log_softmax((marks - 0.5 * marks.mean(axis=0)) / temperature)
     chances = 1 / (1 + np.exp(-fair_odds / temperature))
     means = np.array([kinds.score_of(MARK.label_names, row) for row in fair_marks])
