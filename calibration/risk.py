@@ -135,7 +135,8 @@ def accept(
         more=0,
         why=(
             f"{found:,} of {said.size:,} rows can be accepted: {int(mistakes[last])} of the {int(inside[last])} "
-            f"checked ones among them were wrong, so with {1 - delta:.0%} confidence at most {bounds[last]:.1%} are."
+            f"checked ones among them were wrong, so with {1 - delta:.0%} confidence at most {bounds[last]:.1%} "
+            "are."
         ),
     )
 
@@ -179,7 +180,7 @@ def accept_by_domain(
 def conformal_threshold(
     confidence: npt.ArrayLike, wrong: npt.ArrayLike, *, epsilon: float = EPSILON
 ) -> float | None:
-    """Accept rows at or above this: then, on average, the share epsilon of ALL rows is accepted and wrong; [n], [n].
+    """Accept rows at or above this: on average the share epsilon of ALL rows is then accepted and wrong.
 
     Another promise than `accept`: it counts accepted mistakes among all rows rather than among the accepted, and
     holds for the expectation over samples rather than with a stated confidence. It therefore accepts more, and
@@ -252,7 +253,7 @@ def _allowed(rows: FloatArray, epsilon: float, delta: float) -> FloatArray:
     rows = np.maximum(rows, 1)
     # The inverse in k of the distribution function, then rounding put right by trying the neighbours.
     guess = np.floor(np.nan_to_num(bdtrik(delta, rows, epsilon), nan=-1.0))
-    best = np.full_like(guess, -1.0)
+    best: FloatArray = np.full_like(guess, -1.0)
     for k in (guess - 1, guess, guess + 1):
         passes = (k >= 0) & (k < rows) & (bdtr(np.clip(k, 0, rows), rows, epsilon) <= delta)
         best = np.where(passes, np.maximum(best, k), best)
