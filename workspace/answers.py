@@ -15,7 +15,9 @@ For a run R and a dimension D with the labels 1 to k:
 5. *Arbitration.* Where a run that decides in R's place has an answer, that one counts, with that run's own bias
    and calibrator; of several the one linked last.
 6. *Probability.* softmax(scores / temperature), for `multi` 1 / (1 + exp(-score / temperature)) for each label.
-   The temperature is that of the calibrator in force for (R, D), 1 without.
+   The temperature is that of the calibrator in force for (R, D), 1 without. Where that calibrator is more than a
+   temperature, the scores it has computed for these very answers take the place of the corrected ones, with the
+   temperature 1 (see `workspace.adjusted`).
 7. *Label.* single, boolean: the likeliest, the first of several in task order. multi: all at one half or more,
    with the probability of the least certain yes or no. score: the figure next to the expectation, with its
    probability.
@@ -27,56 +29,28 @@ Python.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from workspace.calibrators import newest
-from workspace.errors import RunError
-from workspace.facts import DimensionSpec, RunSpec
+from workspace.facts import RunSpec
 from workspace.links import Link
-from workspace.runs import read_spec
 from workspace.store import Connection
 from workspace.task import NO_LABELS, SEPARATOR
+from workspace.voices import (
+    FIRM,
+    RULE,
+    RULE_NAME,
+    STRENGTH,
+    Parameters,
+    Voice,
+    dimension_of,
+    heard_sql,
+    said_by,
+    shape_of,
+    voice_of,
+    voices_of,
+)
 
-STRENGTH = 0.5
-FIRM = 20.0  # log-odds beyond this are as good as certain
-RULE = "rule:"  # starts the warning that names the rule of the prefilter which decided
-
-Parameters = dict[str, object]
-
-
-@dataclass(frozen=True)
-class Voice:
-    """A run that is heard, and its place among the names in the SQL. `order`: its labels in those of the run it
-    speaks about, None when they are the same."""
-
-    place: int
-    spec: RunSpec
-    order: list[int] | None
-    weight: float
-    temperature: float
-
-
-def dimension_of(spec: RunSpec, name: str) -> DimensionSpec:
-    """The dimension of that name as the run asks it. Raises RunError when it has none."""
-    for dimension in spec.dimensions:
-        if dimension.name == name:
-            return dimension
-    raise RunError(
-        f"This run does not label '{name}'.",
-        f"It labels {', '.join(dimension.name for dimension in spec.dimensions)}.",
-    )
-
-
-def shape_of(asked: DimensionSpec) -> str:
-    """How the answers are read: 'multi', 'score' where the labels are whole numbers in a row, else 'single'."""
-    if asked.kind == "score":
-        try:
-            first = int(asked.labels[0])
-        except (ValueError, IndexError):
-            return "single"
-        in_a_row = asked.labels == tuple(str(first + place) for place in range(len(asked.labels)))
-        return "score" if in_a_row else "single"
-    return "multi" if asked.kind == "multi" else "single"
+__all__ = ["FIRM", "RULE", "STRENGTH", "Parameters", "answers_sql", "dimension_of", "shape_of"]
 
 
 def answers_sql(con: Connection, spec: RunSpec, dimension: str, links: list[Link]) -> tuple[str, Parameters]:
@@ -91,23 +65,17 @@ def answers_sql(con: Connection, spec: RunSpec, dimension: str, links: list[Link
     Raises RunError when the run does not have this dimension.
     """
     asked = dimension_of(spec, dimension)
-    own = Voice(0, spec, None, 1.0, _temperature(con, spec.run_id, dimension))
-    voters = _voices(con, asked, [link for link in links if link.kind == "vote"], 1)
-    judges = _voices(con, asked, [link for link in links if link.kind == "arbitrate"], 1 + len(voters))
+    voters = voices_of(con, asked, [link for link in links if link.kind == "vote"], 1)
+    own = voice_of(con, 0, spec, dimension, None, 1.0, said_by(voters))
+    judges = voices_of(con, asked, [link for link in links if link.kind == "arbitrate"], 1 + len(voters))
     explainers = [link.other_id for link in links if link.kind == "explain"]
     shape = shape_of(asked)
-    parameters: Parameters = {"run": spec.run_id, "dimension": dimension, "labels": list(asked.labels)}
-    parts = []
-    for voice in (own, *voters, *judges):
-        parts += [_said(voice, shape), _bias(voice.place, shape), _corrected(voice.place)]
-        at = voice.place
-        parameters |= {f"run{at}": voice.spec.run_id} if at else {}
-        parameters |= {f"order{at}": voice.order} if voice.order is not None else {}
-        parameters |= {f"model{at}": voice.spec.model.name}
-        parameters |= {f"weight{at}": voice.weight} if voice in voters else {}
-        parameters |= {f"temperature{at}": voice.temperature} if voice not in voters else {}
-    parts.append(_pooled(voters) if voters else _alone())
-    parts.append(_counting(judges, explained=bool(explainers)))
+    heard, parameters = heard_sql(own, voters, judges, dimension, list(asked.labels), shape)
+    parts = [heard]
+    for voice in (own, *judges):
+        parameters |= {f"temperature{voice.place}": voice.temperature}
+        parameters |= {f"calibrator{voice.place}": voice.adjusted} if voice.adjusted else {}
+    parts.append(_counting(own, judges, explained=bool(explainers)))
     if explainers:
         parts.insert(-1, _EXPLAINED)
         parameters["explainers"] = explainers
@@ -115,114 +83,6 @@ def answers_sql(con: Connection, spec: RunSpec, dimension: str, links: list[Link
     if shape == "score":
         parameters |= {"lowest": int(asked.labels[0]), "places": [float(i) for i in range(len(asked.labels))]}
     return ",\n".join(parts), parameters
-
-
-def _temperature(con: Connection, run_id: str, dimension: str) -> float:
-    calibrator = newest(con, run_id, dimension)
-    return calibrator.temperature if calibrator else 1.0
-
-
-def _voices(con: Connection, asked: DimensionSpec, links: list[Link], first: int) -> list[Voice]:
-    """The linked runs that ask the same; another version of the task may have other labels."""
-    found: list[Voice] = []
-    for link in links:
-        try:
-            spec = read_spec(con, link.other_id)
-            theirs = dimension_of(spec, asked.name)
-        except RunError:
-            continue
-        if theirs.kind != asked.kind or sorted(theirs.labels) != sorted(asked.labels):
-            continue
-        same = theirs.labels == asked.labels
-        order = None if same else [theirs.labels.index(label) + 1 for label in asked.labels]
-        temperature = _temperature(con, link.other_id, asked.name)
-        found.append(Voice(first + len(found), spec, order, link.weight, temperature))
-    return found
-
-
-def _said(voice: Voice, shape: str) -> str:
-    at = voice.place
-    scores = "logprobs" if voice.order is None else f"list_select(logprobs, $order{at}::bigint[])"
-    if shape == "multi":
-        # 1 - exp(-2e-9) is where a double has just the digits left that FIRM asks for.
-        scores = f"""list_transform({scores}, lambda v: case when v > -2e-9 then {FIRM}
-            when v < -{FIRM} then -{FIRM} else v - ln(1 - exp(v)) end)"""
-    return f"""said{at} as materialized (
-    select row_id, kind, node, warnings, error, explanation, {scores} as scores,
-        kind = 'label' and len(logprobs) = len($labels::varchar[]) and list_max(logprobs) < 'infinity'::double
-            as answered,
-        len(warnings) > 0 and len(list_filter(warnings, lambda w: starts_with(w, '{RULE}'))) > 0 as ruled
-    from facts where run_id = $run{at or ""} and dimension = $dimension
-    qualify row_number() over (partition by row_id order by
-        case kind when 'label' then 0 when 'drop' then 1 else 2 end, author, seq) = 1
-)"""
-
-
-def _bias(at: int, shape: str) -> str:
-    too_much = "greatest(mean, 0.0)" if shape == "multi" else f"{STRENGTH} * mean"
-    return f"""bias{at} as (
-    select list({too_much} order by place) as biases from (
-        select place, coalesce(round(avg(value) filter (isfinite(value)), 12), 0.0) as mean
-        from (
-            select generate_subscripts(scores, 1) as place, unnest(scores) as value
-            from said{at} where answered and not ruled
-        ) group by place
-    )
-)"""
-
-
-_ZEROS = "list_transform($labels::varchar[], lambda name: 0.0::double)"
-_NOTHING = "'-infinity'::double"
-
-
-def _corrected(at: int) -> str:
-    return f"""voice{at} as (
-    select * exclude (scores), case when not answered then null when ruled then scores
-        when list_max(scores) = {_NOTHING} then {_ZEROS}
-        else list_transform(list_zip(scores, biases), lambda pair: pair[1] - pair[2]) end as corrected
-    from said{at}, bias{at}
-)"""
-
-
-# A rule is named instead of the models where it decided.
-_RULE_NAME = f"list_filter(warnings, lambda w: starts_with(w, '{RULE}'))[1]"
-
-
-def _alone() -> str:
-    return f"""own as (
-    select *, case when ruled then {_RULE_NAME} else $model0 end as labeler from voice0
-)"""
-
-
-def _pooled(voters: list[Voice]) -> str:
-    places = [0, *(voice.place for voice in voters)]
-    weights = {0: "1.0", **{voice.place: f"$weight{voice.place}::double" for voice in voters}}
-    joins = " ".join(f"left join voice{at} v{at} on v{at}.row_id = v0.row_id" for at in places[1:])
-    heard = ", ".join(f"coalesce(v{at}.answered, false) as heard{at}" for at in places)
-    mine = ", ".join(f"case when v{at}.answered then {weights[at]} else 0.0 end as weight{at}" for at in places)
-    scores = ", ".join(f"coalesce(v{at}.corrected, {_ZEROS}) as scores{at}" for at in places)
-    zipped = ", ".join(f"scores{at}" for at in places)
-    mean = " + ".join(f"weight{at} * voices[{place}]" for place, at in enumerate(places, start=1))
-    total = " + ".join(f"weight{at}" for at in places)
-    anybody = " or ".join(f"heard{at}" for at in places)
-    names = ", ".join(f"case when heard{at} then $model{at} end" for at in places)
-    return f"""heard as (
-    select v0.* exclude (answered), {heard}, {mine}, {scores} from voice0 v0 {joins}
-),
-mixed as (
-    select row_id, kind, node, warnings, explanation, ruled, kind <> 'drop' and ({anybody}) as answered,
-        case when kind <> 'drop' and ({anybody}) then '' else error end as error,
-        case when ruled then corrected when {anybody} then
-            list_transform(list_zip({zipped}), lambda voices: ({mean}) / ({total})) end as mixture,
-        case when ruled then {_RULE_NAME} else concat_ws(' + ', {names}) end as labeler
-    from heard
-),
-own as (
-    select * exclude (mixture),
-        case when answered then case when list_max(mixture) = {_NOTHING} then {_ZEROS} else mixture end end
-            as corrected
-    from mixed
-)"""
 
 
 _EXPLAINED = """explained as (
@@ -233,29 +93,49 @@ _EXPLAINED = """explained as (
 )"""
 
 
-def _counting(judges: list[Voice], *, explained: bool) -> str:
+def _counting(own: Voice, judges: list[Voice], *, explained: bool) -> str:
     joins = [f"left join voice{voice.place} v{voice.place} using (row_id)" for voice in judges]
+    for voice in (own, *judges):
+        if voice.adjusted:
+            at, name = voice.place, f"v{voice.place}" if voice in judges else "o"
+            joins.append(
+                f"""left join (from adjusted where calibrator = $calibrator{at}) x{at}
+                    on x{at}.row_id = {name}.row_id and x{at}.source = {name}.source"""
+            )
     joins += ["left join explained e using (row_id)"] if explained else []
 
-    def pick(own: str, theirs: str = "{}") -> str:
+    def pick(own: str, theirs: str | Callable[[Voice], str]) -> str:
         cases = "".join(
             f" when v{voice.place}.answered then "
-            + theirs.replace("{}", f"v{voice.place}").replace("#", str(voice.place))
+            + (theirs(voice) if callable(theirs) else theirs.format(f"v{voice.place}"))
             for voice in judges
         )
         return f"case{cases} else {own} end" if cases else own
 
+    def scores(voice: Voice, name: str) -> str:
+        at = voice.place
+        order = f"list_select(x{at}.scores, $order{at}::bigint[])" if voice.order is not None else f"x{at}.scores"
+        return f"coalesce({order}, {name}.corrected)" if voice.adjusted else f"{name}.corrected"
+
+    def temperature(voice: Voice) -> str:
+        at = voice.place
+        plain = f"$temperature{at}::double"
+        return f"case when x{at}.row_id is null then {plain} else 1.0 end" if voice.adjusted else plain
+
     because = pick("o.explanation", "coalesce(nullif({}.explanation, ''), o.explanation)")
     because = f"coalesce(nullif(e.explanation, ''), {because})" if explained else because
     return f"""counting as (
-    select row_id, {pick("o.answered", "true")} as answered, {pick("o.warnings", "{}.warnings")} as warnings,
-        {pick("o.error", "''")} as error, {pick("o.corrected", "{}.corrected")} as corrected,
-        {pick("$temperature0::double", "$temperature#::double")} as temperature,
-        {pick("o.labeler", "$model#")} as labeler, coalesce({because}, '') as explanation,
+    select o.row_id, {pick("o.answered", "true")} as answered, {pick("o.warnings", "{}.warnings")} as warnings,
+        {pick("o.error", "''")} as error,
+        {pick(scores(own, "o"), lambda voice: scores(voice, f"v{voice.place}"))} as corrected,
+        {pick(temperature(own), temperature)} as temperature,
+        {pick("o.labeler", lambda voice: f"$model{voice.place}")} as labeler, coalesce({
+        because
+    }, '') as explanation,
         {
         pick(
             "case when o.kind = 'drop' and not o.answered then coalesce("
-            + _RULE_NAME.replace("warnings", "o.warnings")
+            + RULE_NAME.replace("warnings", "o.warnings")
             + f"[{len(RULE) + 1}:], '?') else '' end",
             "''",
         )

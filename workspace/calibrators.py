@@ -1,4 +1,8 @@
-"""Calibrators of a run: kept one after the other, the newest one is in force."""
+"""Calibrators of a run: kept one after the other, the newest one is in force.
+
+What a temperature does is computed where labels are read. Every other calibrator has adjusted the scores of each
+row beforehand (see `workspace.adjusted`); its `temperature` is for rows it has not come to yet.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from workspace.ids import content_id
 from workspace.store import Connection, Store, moment
 
 NONE = "none"  # the method that takes the calibrator before it out of force
+AT_ONCE = frozenset({NONE, "temperature", "lower_temperature"})  # methods that are all said by their temperature
 
 
 class Calibrator(msgspec.Struct, frozen=True):
@@ -32,6 +37,11 @@ class Calibrator(msgspec.Struct, frozen=True):
         value = self.parameters.get("temperature", 1.0)
         return float(value)
 
+    @property
+    def adjusts(self) -> bool:
+        """Whether it works through scores of every row that were computed beforehand."""
+        return self.method not in AT_ONCE
+
 
 def save(
     store: Store,
@@ -41,7 +51,10 @@ def save(
     parameters: Mapping[str, Any],
     evidence: Mapping[str, Any],
 ) -> Calibrator:
-    """Put a calibrator into force. Parameters and evidence are anything JSON can say."""
+    """Put a calibrator into force. Parameters and evidence are anything JSON can say.
+
+    What the ones before it had computed is dropped.
+    """
     texts = [json.dumps(dict(value), sort_keys=True) for value in (parameters, evidence)]
 
     def work(con: Connection) -> Calibrator:
@@ -50,7 +63,12 @@ def save(
         id = content_id(["calibrator", run_id, dimension, method, *texts, place])
         con.execute(
             "insert into calibrators values (?, ?, ?, ?, ?, ?, now())", [id, run_id, dimension, method, *texts]
-        )
+        ).fetchall()
+        con.execute(
+            """delete from adjusted where calibrator in
+               (select id from calibrators where run_id = ? and dimension = ? and id <> ?)""",
+            [run_id, dimension, id],
+        ).fetchall()
         found = newest(con, run_id, dimension)
         assert found is not None  # inserted above, in this transaction
         return found

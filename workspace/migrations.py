@@ -65,6 +65,19 @@ MIGRATIONS: tuple[str, ...] = (
     alter table facts add column explanation varchar default '';
     create table links (run_id varchar, other_id varchar, kind varchar, weight double, created_at timestamptz);
     """,
+    # 4: scores a calibrator computed outside SQL, blind samples that were drawn, promises that were accepted
+    """
+    create table adjusted (calibrator varchar, row_id varchar, source ubigint, scores double[]);
+    create table draws (
+        id varchar, run_id varchar, task_name varchar, dimension varchar, number bigint, row_id varchar,
+        planned bigint, inclusion double, drawn_at timestamptz
+    );
+    create table promises (
+        id varchar, run_id varchar, dimension varchar, calibrator varchar, epsilon double, delta double,
+        threshold double, rows bigint, checked bigint, wrong bigint, bound double, planned bigint,
+        sentence varchar, kept_at timestamptz
+    );
+    """,
 )
 
 
