@@ -11,6 +11,8 @@ in 0..1. Wrong shapes and values raise ValueError; nothing returns NaN.
 from calibration.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha
 from calibration.assessment import ENOUGH_ROWS, Assessment, assess
 from calibration.bias import HALF_STRENGTH, correct_label_bias, label_bias
+from calibration.calibrators import METHODS, Calibrator, fit, from_json
+from calibration.folds import cross_fit, deal_folds
 from calibration.logprobs import log_softmax, top_label
 from calibration.metrics import (
     Bin,
@@ -25,30 +27,40 @@ from calibration.metrics import (
     wilson_interval,
 )
 from calibration.temperature import Temperature, cross_fit_temperature, fit_temperature
+from calibration.totals import Total, class_shares, mean_value
 
 __all__ = [
     "ENOUGH_ROWS",
     "HALF_STRENGTH",
+    "METHODS",
     "Agreement",
     "Assessment",
     "Bin",
+    "Calibrator",
     "Estimate",
     "Temperature",
+    "Total",
     "accuracy",
     "assess",
     "assign_bins",
     "bootstrap_interval",
     "brier",
+    "class_shares",
     "cohen_kappa",
     "correct_label_bias",
+    "cross_fit",
     "cross_fit_temperature",
+    "deal_folds",
     "expected_calibration_error",
+    "fit",
     "fit_temperature",
     "fleiss_kappa",
+    "from_json",
     "krippendorff_alpha",
     "label_bias",
     "log_loss",
     "log_softmax",
+    "mean_value",
     "reliability_bins",
     "top_label",
     "wilson_interval",

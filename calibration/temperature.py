@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from calibration.documents import read
+from calibration.folds import FOLDS, cross_fit
 from calibration.logprobs import LOG_FLOOR, FloatArray, IntArray, as_logprobs, as_truth, log_softmax
+from calibration.newton import few_first
 
 COLDEST, HOTTEST = 0.05, 20.0
 PRIOR_ROWS = 1.0
@@ -25,6 +30,7 @@ class Temperature:
     """
 
     value: float
+    method: ClassVar[str] = "temperature"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value) and self.value > 0):
@@ -42,17 +48,31 @@ class Temperature:
             return log_softmax(array / self.value)
 
     def to_json(self) -> str:
-        """As JSON text; `Temperature.from_json` gives the very same number back."""
-        return json.dumps({"temperature": self.value})
+        """As JSON text; `from_json` gives the very same number back."""
+        return json.dumps({"method": self.method, "temperature": self.value})
 
     @classmethod
-    def from_json(cls, document: str) -> Temperature:
-        """Read what `to_json` wrote. Raises ValueError if it is anything else."""
-        data = json.loads(document)
-        value = data.get("temperature") if isinstance(data, dict) else None
+    def from_json(cls, document: str) -> Self:
+        """Read what `to_json` wrote, with or without the method. Raises ValueError if it is anything else."""
+        data = read(document)
+        if data.get("method", cls.method) != cls.method:
+            raise ValueError(f"this is no document of a calibrator of the kind {cls.method}")
+        value = data.get("temperature")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise ValueError("no temperature in this document")
         return cls(float(value))
+
+
+@dataclass(frozen=True, slots=True)
+class LowerTemperature(Temperature):
+    """A temperature that only lowers confidence: `value` is 1 or more."""
+
+    method: ClassVar[str] = "lower_temperature"
+
+    def __post_init__(self) -> None:
+        Temperature.__post_init__(self)
+        if self.value < 1:
+            raise ValueError(f"a temperature of {self.value} raises confidence, and this one only lowers it")
 
 
 def fit_temperature(logprobs: npt.ArrayLike, truth: npt.ArrayLike, *, prior: float = PRIOR_ROWS) -> Temperature:
@@ -64,8 +84,9 @@ def fit_temperature(logprobs: npt.ArrayLike, truth: npt.ArrayLike, *, prior: flo
     much as that many rows: without it, a handful of rows that all happen to be right would make every
     confidence 100 %. `prior=0` is the plain maximum likelihood of the paper.
 
-    Fewer than two rows or a single label tell nothing: T = 1. A label held for impossible counts as `LOG_FLOOR`.
-    The result does not depend on the order of the rows. Raises ValueError for wrong shapes or a negative prior.
+    Fewer than two rows or a single label tell nothing: T = 1. A label that lies more than `LOG_FLOOR` below
+    the top one, or is impossible, counts as that far below. The result does not depend on the order of the rows.
+    Raises ValueError for wrong shapes or a negative prior.
     """
     scores = as_logprobs(logprobs)
     n, k = scores.shape
@@ -74,17 +95,19 @@ def fit_temperature(logprobs: npt.ArrayLike, truth: npt.ArrayLike, *, prior: flo
         raise ValueError("the prior must be a finite number of rows, zero or more")
     if n < 2 or k < 2:
         return Temperature(1.0)
-    scores = np.maximum(log_softmax(scores), LOG_FLOOR)
-    scores = scores - scores.max(axis=1, keepdims=True)
-    return Temperature(1.0 / _coldness(scores, labels, prior / n))
+    top = scores.max(axis=1, keepdims=True)
+    scores = np.maximum(scores - np.where(np.isneginf(top), 0.0, top), LOG_FLOOR)
+    coldness = 1.0
+    for rows in few_first(n):
+        coldness = _coldness(scores[rows], labels[rows], prior / n, coldness)
+    return Temperature(1.0 / coldness)
 
 
-def _coldness(scores: FloatArray, labels: IntArray, weight: float) -> float:
-    """Where the slope of the mean loss in b = 1/T is zero, or the bound it points to."""
+def _coldness(scores: FloatArray, labels: IntArray, weight: float, b: float) -> float:
+    """Where the slope of the mean loss in b = 1/T is zero, or the bound it points to, looked for from b on."""
     low, high = 1.0 / HOTTEST, 1.0 / COLDEST
     seen_low = seen_high = False
     mean_true = float(np.take_along_axis(scores, labels[:, None], axis=1).mean())
-    b = 1.0
     for _ in range(_STEPS):
         slope, curvature = _slope(scores, mean_true, weight, b)
         if slope == 0 or (slope < 0 and b >= high) or (slope > 0 and b <= low):
@@ -115,27 +138,23 @@ def _slope(scores: FloatArray, mean_true: float, weight: float, b: float) -> tup
     return slope, curvature
 
 
-def cross_fit_temperature(
-    logprobs: npt.ArrayLike, truth: npt.ArrayLike, *, folds: int = 5, prior: float = PRIOR_ROWS
-) -> FloatArray:
-    """Every row under a temperature fitted on the other folds only: [n, k] -> [n, k].
+def fit_lower_temperature(
+    logprobs: npt.ArrayLike, truth: npt.ArrayLike, *, prior: float = PRIOR_ROWS
+) -> LowerTemperature:
+    """The temperature of 1 or more with the smallest log loss; otherwise as `fit_temperature`.
 
-    Metrics of the result say how the fitted temperature does on rows it has not seen; metrics of
-    `fit_temperature(...).apply` on the same rows flatter it. Rows are dealt to the folds in turn after sorting
-    them by truth and log-probabilities, which stratifies the folds and makes the outcome independent of the
-    order of the rows, with no seed. With fewer than two rows nothing can be left out: T = 1.
-    Raises ValueError for wrong shapes or fewer than two folds.
+    For labels where too little trust costs less than too much. The loss is convex in 1/T, so where the free fit
+    lies below 1 the best allowed one is 1.
     """
-    scores = as_logprobs(logprobs)
-    n, k = scores.shape
-    labels = as_truth(truth, n, k)
-    if folds < 2:
-        raise ValueError("cross-validation needs at least two folds")
-    fold = np.empty(n, dtype=np.int64)
-    fold[np.lexsort((*scores.T, labels))] = np.arange(n) % folds
-    result = np.empty_like(scores)
-    for number in range(min(folds, n)):
-        held_out = fold == number
-        fitted = fit_temperature(scores[~held_out], labels[~held_out], prior=prior)
-        result[held_out] = fitted.apply(scores[held_out])
-    return result
+    return LowerTemperature(max(1.0, fit_temperature(logprobs, truth, prior=prior).value))
+
+
+def cross_fit_temperature(
+    logprobs: npt.ArrayLike, truth: npt.ArrayLike, *, folds: int = FOLDS, prior: float = PRIOR_ROWS
+) -> FloatArray:
+    """Every row under a temperature fitted on the other folds only: [n, k] -> [n, k], as `cross_fit` does it.
+
+    With fewer than two rows nothing can be left out: T = 1. Raises ValueError for wrong shapes, a negative prior
+    or fewer than two folds.
+    """
+    return cross_fit(partial(fit_temperature, prior=prior), logprobs, truth, folds=folds)
