@@ -73,6 +73,7 @@ COLLECTIONS = {
 }
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
 
 
 def run(quick: bool, data: Path | None, qwen: Path | None) -> dict[str, object]:
@@ -95,11 +96,12 @@ def _model(model: ModelSpec, data: Path, rows: int, json_rows: int) -> dict[str,
     found: dict[str, dict[str, object]] = {}
     cost: dict[str, float] = {}
     for title, collection in COLLECTIONS.items():
-        dimension = _dimension(collection, ("words",))
-        texts, gold = _sample(data, collection, dimension.labels, rows)
+        dimension = dimension_of(collection, ("words",))
+        places, gold = sample(data, collection, dimension.labels, rows)
+        texts = beginnings(data, collection, places)
         scores: dict[str, object] = {}
         for together in (("words", "plain"), PHRASINGS):
-            ways, threads = _ask(model, _dimension(collection, together), texts)
+            ways, threads = ask(model, dimension_of(collection, together), texts)
             for asked in COMPARED:
                 if _title(asked) not in scores and set(asked) <= set(together):
                     mean = ways[:, [together.index(one) for one in asked]].mean(axis=1)
@@ -117,7 +119,7 @@ def _model(model: ModelSpec, data: Path, rows: int, json_rows: int) -> dict[str,
     return {**found, "tokens_per_row": cost}
 
 
-def _dimension(collection: Collection, phrasings: tuple[Phrasing, ...]) -> DimensionSpec:
+def dimension_of(collection: Collection, phrasings: tuple[Phrasing, ...]) -> DimensionSpec:
     """As the product asks it in these phrasings; only where `letters` is one of them are letters in the prompt."""
     file = BUNDLED / f"{collection.task}.yaml"
     task = parse_task(collection.task if "\n" in collection.task else file.read_text(encoding="utf-8"))
@@ -125,28 +127,32 @@ def _dimension(collection: Collection, phrasings: tuple[Phrasing, ...]) -> Dimen
     return prompt_for(task.model_copy(update={"dimensions": (asked,)})).dimensions[0]
 
 
-def _ask(model: ModelSpec, dimension: DimensionSpec, texts: list[str]) -> tuple[Floats, int]:
+def ask(model: ModelSpec, dimension: DimensionSpec, texts: list[str]) -> tuple[Floats, int]:
     """Log-probabilities [rows, phrasings, labels], and the number of threads."""
     scorer = LlamaScorer(model.path, [dimension])
     answers = [answer for (answer,) in scorer.ask(texts)]
     scorer.close()
-    return np.array([answer.phrasings for answer in answers]), scorer.threads
+    return np.array([answer.phrasings or (answer.logprobs,) for answer in answers]), scorer.threads
 
 
-def _sample(
-    data: Path, collection: Collection, labels: Sequence[str], count: int
-) -> tuple[list[str], npt.NDArray[np.int64]]:
-    """The beginnings of `count` rows and the places of their labels."""
-    table = pq.read_table(data / collection.file, columns=[collection.text, collection.column])
-    names = [collection.names.get(name, name) for name in table.column(collection.column).to_pylist()]
-    gold = np.array([labels.index(name) for name in names])
+def sample(
+    data: Path, collection: Collection, labels: Sequence[str], count: int, *, balanced: bool | None = None
+) -> tuple[Integers, Integers]:
+    """The places of `count` rows in the file, in an order drawn by lot, and those of their labels in `labels`. As
+    many of each label where `balanced` (by default as the collection says); else fewer are the first of more."""
+    names = pq.read_table(data / collection.file, columns=[collection.column]).column(0).to_pylist()
+    gold = np.array([labels.index(collection.names.get(name, name)) for name in names])
     order = np.random.default_rng(1).permutation(len(gold))
-    if collection.balanced:
+    if collection.balanced if balanced is None else balanced:
         each = [order[gold[order] == label][: count // len(labels)] for label in range(len(labels))]
         order = np.random.default_rng(2).permutation(np.concatenate(each))
-    order = order[:count]
-    texts = table.column(collection.text).take(order).to_pylist()
-    return [text[:CHARACTERS] for text in texts], gold[order]
+    return order[:count], gold[order[:count]]
+
+
+def beginnings(data: Path, collection: Collection, places: Integers) -> list[str]:
+    """What a model reads of the rows at these places."""
+    column = pq.read_table(data / collection.file, columns=[collection.text]).column(0)
+    return [text[:CHARACTERS] for text in column.take(places).to_pylist()]
 
 
 def _accuracies(logprobs: Floats, gold: npt.NDArray[np.int64]) -> list[float]:
@@ -160,7 +166,7 @@ def _accuracies(logprobs: Floats, gold: npt.NDArray[np.int64]) -> list[float]:
 def _costs(model: ModelSpec, collection: Collection, texts: list[str]) -> dict[str, float]:
     found = {}
     for asked in COMPARED:
-        scorer = LlamaScorer(model.path, [_dimension(collection, asked)])
+        scorer = LlamaScorer(model.path, [dimension_of(collection, asked)])
         scorer.ask(texts[:1])
         before = scorer.tokens
         scorer.ask(texts)
