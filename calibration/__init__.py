@@ -11,6 +11,7 @@ in 0..1. Wrong shapes and values raise ValueError; nothing returns NaN.
 from calibration.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha
 from calibration.assessment import ENOUGH_ROWS, Assessment, assess
 from calibration.bias import HALF_STRENGTH, correct_label_bias, label_bias
+from calibration.bounds import clopper_pearson_upper
 from calibration.calibrators import METHODS, Calibrator, fit, from_json
 from calibration.folds import cross_fit, deal_folds
 from calibration.logprobs import log_softmax, top_label
@@ -26,6 +27,8 @@ from calibration.metrics import (
     reliability_bins,
     wilson_interval,
 )
+from calibration.planning import labels_needed
+from calibration.risk import Acceptance, RiskCurve, accept, accept_by_domain, conformal_threshold, risk_curve
 from calibration.temperature import Temperature, cross_fit_temperature, fit_temperature
 from calibration.totals import Total, class_shares, mean_value
 
@@ -33,20 +36,26 @@ __all__ = [
     "ENOUGH_ROWS",
     "HALF_STRENGTH",
     "METHODS",
+    "Acceptance",
     "Agreement",
     "Assessment",
     "Bin",
     "Calibrator",
     "Estimate",
+    "RiskCurve",
     "Temperature",
     "Total",
+    "accept",
+    "accept_by_domain",
     "accuracy",
     "assess",
     "assign_bins",
     "bootstrap_interval",
     "brier",
     "class_shares",
+    "clopper_pearson_upper",
     "cohen_kappa",
+    "conformal_threshold",
     "correct_label_bias",
     "cross_fit",
     "cross_fit_temperature",
@@ -58,10 +67,12 @@ __all__ = [
     "from_json",
     "krippendorff_alpha",
     "label_bias",
+    "labels_needed",
     "log_loss",
     "log_softmax",
     "mean_value",
     "reliability_bins",
+    "risk_curve",
     "top_label",
     "wilson_interval",
 ]
