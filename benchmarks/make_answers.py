@@ -52,28 +52,31 @@ def run(quick: bool, data: Path | None, qwen: Path | None) -> dict[str, object]:
 
 
 def _complete(data: Path, model: str, spec: ModelSpec, rows: dict[str, int]) -> int:
-    """Ask what is missing of a model; returns how many rows that were."""
+    """Ask what is missing of a model, a part of each collection in turn; returns how many rows that were."""
     asked = 0
-    for name, count in rows.items():
-        collection = BY_NAME[name]
-        labels = dimension_of(collection, ("words",)).labels
-        places, gold = sample(data, collection, labels, count, balanced=False)
-        kept = stored()
-        done = len(kept[model, name].gold) if (model, name) in kept else 0
-        for start in range(done, len(places), PART):
-            began = time.perf_counter()
-            part = slice(start, start + PART)
-            logprobs = _ask(data, spec, collection, places[part])
-            kept = stored()
-            if start:
-                logprobs = np.concatenate([kept[model, name].logprobs, logprobs])
-            end = len(logprobs)
-            kept[model, name] = Answers(model, name, tuple(labels), logprobs, gold[:end], places[:end])
-            store(kept.values())
-            asked += end - start
-            rate = (end - start) / (time.perf_counter() - began)
-            print(f"{model}, {name}: {end} of {len(places)} rows, {rate:.1f} a second", flush=True)
+    for end in range(PART, max(rows.values()) + PART, PART):
+        for name, count in rows.items():
+            asked += _extend(data, model, spec, name, min(end, count))
     return asked
+
+
+def _extend(data: Path, model: str, spec: ModelSpec, name: str, end: int) -> int:
+    """Ask rows of a collection until there are `end` of them; returns how many that were."""
+    began = time.perf_counter()
+    collection = BY_NAME[name]
+    labels = dimension_of(collection, ("words",)).labels
+    places, gold = sample(data, collection, labels, end, balanced=False)
+    kept = stored().get((model, name))
+    done = len(kept.gold) if kept else 0
+    if done >= len(places):
+        return 0
+    logprobs = _ask(data, spec, collection, places[done:])
+    if kept:
+        logprobs = np.concatenate([kept.logprobs, logprobs])
+    store((stored() | {(model, name): Answers(model, name, tuple(labels), logprobs, gold, places)}).values())
+    rate = (len(places) - done) / (time.perf_counter() - began)
+    print(f"{model}, {name}: {len(places)} rows, {rate:.1f} a second", flush=True)
+    return len(places) - done
 
 
 def _ask(data: Path, spec: ModelSpec, collection: Collection, places: Integers) -> npt.NDArray[np.float32]:
