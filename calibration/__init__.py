@@ -29,6 +29,7 @@ from calibration.metrics import (
 )
 from calibration.planning import labels_needed
 from calibration.risk import Acceptance, RiskCurve, accept, accept_by_domain, conformal_threshold, risk_curve
+from calibration.sampling import Draw, Recommendation, draw, even_rates, partly, recommend
 from calibration.temperature import Temperature, cross_fit_temperature, fit_temperature
 from calibration.totals import Total, class_shares, mean_value
 
@@ -41,7 +42,9 @@ __all__ = [
     "Assessment",
     "Bin",
     "Calibrator",
+    "Draw",
     "Estimate",
+    "Recommendation",
     "RiskCurve",
     "Temperature",
     "Total",
@@ -60,6 +63,8 @@ __all__ = [
     "cross_fit",
     "cross_fit_temperature",
     "deal_folds",
+    "draw",
+    "even_rates",
     "expected_calibration_error",
     "fit",
     "fit_temperature",
@@ -71,6 +76,8 @@ __all__ = [
     "log_loss",
     "log_softmax",
     "mean_value",
+    "partly",
+    "recommend",
     "reliability_bins",
     "risk_curve",
     "top_label",
