@@ -115,7 +115,7 @@ def test_a_recommended_draw_helps_more_than_a_uniform_one() -> None:
             more = draw(rates, advice.count, seed=seed, drawn=first.places, inclusion=first.inclusion)
             at = np.concatenate([first.places, more.places])
             accepted[name] += accept(said, at, wrong[at], epsilon=0.1, inclusion=more.inclusion, look=2).rows
-    assert accepted["recommended"] > 1.3 * accepted["uniform"] > 0
+    assert accepted["recommended"] > 1000 + 2 * accepted["uniform"]
 
 
 def test_what_is_recommended_first_is_a_sample_of_everything() -> None:
