@@ -12,24 +12,29 @@ from calibration.agreement import Agreement, cohen_kappa, fleiss_kappa, krippend
 from calibration.assessment import ENOUGH_ROWS, Assessment, assess
 from calibration.bias import HALF_STRENGTH, correct_label_bias, label_bias
 from calibration.bounds import clopper_pearson_upper
-from calibration.calibrators import METHODS, Calibrator, fit, from_json
-from calibration.folds import cross_fit, deal_folds
-from calibration.logprobs import log_softmax, top_label
-from calibration.metrics import (
+from calibration.calibration_error import (
     Bin,
-    Estimate,
-    accuracy,
     assign_bins,
-    bootstrap_interval,
-    brier,
+    classwise_calibration_error,
+    debiased_calibration_error,
     expected_calibration_error,
-    log_loss,
+    maximum_calibration_error,
     reliability_bins,
-    wilson_interval,
 )
+from calibration.calibrators import METHODS, Calibrator, fit, from_json
+from calibration.confusion import kappa, macro_f1
+from calibration.folds import cross_fit, deal_folds
+from calibration.intervals import Estimate, Undefined, bootstrap_interval, wilson_interval
+from calibration.logprobs import log_softmax, top_label
+from calibration.metric_table import Metric
+from calibration.metrics import accuracy, calibration_error_interval, evaluate, evaluate_scores
 from calibration.planning import labels_needed
+from calibration.proper_scores import BrierParts, brier, brier_parts, log_loss
+from calibration.ranking import RiskCoverage, aurc, auroc, risk_coverage
 from calibration.risk import Acceptance, RiskCurve, accept, accept_by_domain, conformal_threshold, risk_curve
 from calibration.sampling import Draw, Recommendation, draw, even_rates, partly, recommend
+from calibration.score_metrics import mean_absolute_error, root_mean_squared_error, spearman
+from calibration.smooth_error import SmoothCurve, smooth_calibration_error, smooth_curve
 from calibration.temperature import Temperature, cross_fit_temperature, fit_temperature
 from calibration.totals import Total, class_shares, mean_value
 
@@ -41,21 +46,31 @@ __all__ = [
     "Agreement",
     "Assessment",
     "Bin",
+    "BrierParts",
     "Calibrator",
     "Draw",
     "Estimate",
+    "Metric",
     "Recommendation",
+    "RiskCoverage",
     "RiskCurve",
+    "SmoothCurve",
     "Temperature",
     "Total",
+    "Undefined",
     "accept",
     "accept_by_domain",
     "accuracy",
     "assess",
     "assign_bins",
+    "aurc",
+    "auroc",
     "bootstrap_interval",
     "brier",
+    "brier_parts",
+    "calibration_error_interval",
     "class_shares",
+    "classwise_calibration_error",
     "clopper_pearson_upper",
     "cohen_kappa",
     "conformal_threshold",
@@ -63,23 +78,35 @@ __all__ = [
     "cross_fit",
     "cross_fit_temperature",
     "deal_folds",
+    "debiased_calibration_error",
     "draw",
+    "evaluate",
+    "evaluate_scores",
     "even_rates",
     "expected_calibration_error",
     "fit",
     "fit_temperature",
     "fleiss_kappa",
     "from_json",
+    "kappa",
     "krippendorff_alpha",
     "label_bias",
     "labels_needed",
     "log_loss",
     "log_softmax",
+    "macro_f1",
+    "maximum_calibration_error",
+    "mean_absolute_error",
     "mean_value",
     "partly",
     "recommend",
     "reliability_bins",
+    "risk_coverage",
     "risk_curve",
+    "root_mean_squared_error",
+    "smooth_calibration_error",
+    "smooth_curve",
+    "spearman",
     "top_label",
     "wilson_interval",
 ]

@@ -7,22 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from calibration.intervals import RESAMPLES
 from calibration.logprobs import BoolArray, FloatArray, IntArray, as_logprobs, as_truth, top_label
 from calibration.metrics import (
     Bin,
     Estimate,
     Scheme,
     accuracy,
-    bootstrap_interval,
     brier,
-    expected_calibration_error,
+    calibration_error_interval,
     log_loss,
     reliability_bins,
 )
-
-RESAMPLES = 500
-# Rows drawn for one interval at most: with very many rows fewer resamples do, and a page stays quick.
-_DRAWN_ROWS = 5_000_000
 
 # Below this many checked rows, one unlucky row moves accuracy by more than two points.
 ENOUGH_ROWS = 50
@@ -70,30 +66,25 @@ def assess(
     *,
     bins: int = 10,
     scheme: Scheme = "width",
-    resamples: int | None = None,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Assessment:
     """Measure `logprobs` [n, k] against `truth` [n]; n >= 1, otherwise ValueError.
 
-    Accuracy has a Wilson interval, ECE a bootstrap interval over `resamples` draws (500 unless given, down to
-    50 for very many rows).
+    Accuracy has a Wilson interval, ECE the bootstrap interval of `evaluate` over `resamples` draws.
     """
     scores = as_logprobs(logprobs)
     labels = as_truth(truth, *scores.shape)
     label, confidence = top_label(scores)
     correct = label == labels
-    if resamples is None:
-        resamples = min(RESAMPLES, max(50, _DRAWN_ROWS // max(1, len(labels))))
-
-    def ece(said: npt.ArrayLike, right: npt.ArrayLike) -> float:
-        return expected_calibration_error(said, right, bins, scheme)
-
     return Assessment(
         label=label,
         confidence=confidence,
         correct=correct,
         accuracy=accuracy(correct),
-        ece=bootstrap_interval(ece, confidence, correct, resamples=resamples, seed=seed),
+        ece=calibration_error_interval(
+            confidence, correct, bins=bins, scheme=scheme, resamples=resamples, seed=seed
+        ),
         log_loss=log_loss(scores, labels),
         brier=brier(scores, labels),
         bins=tuple(reliability_bins(confidence, correct, bins, scheme)),

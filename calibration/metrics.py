@@ -1,229 +1,292 @@
-"""How right the labels are, and how well confidence says so; each number with what is known about its error.
+"""All the numbers of a table about labels or scores, each with its interval or the reason why it has no value.
 
-`confidence` [n] is the probability of the label that was given, `correct` [n] whether that label was right.
-Intervals are two-sided at 95 % unless another `level` is asked for.
+>>> table = evaluate(logprobs, truth)            # [n, k] log-probabilities, [n] label indices
+>>> table["ece"].estimate                        # Estimate(value=0.031, low=0.012, high=0.049)
+>>> table["auroc"].why_not                       # "" or a sentence
+
+The single functions behind it, without intervals, are in `calibration_error`, `smooth_error`, `proper_scores`,
+`confusion`, `ranking` and `score_metrics`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from statistics import NormalDist
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from calibration.logprobs import LOG_FLOOR, BoolArray, FloatArray, IntArray, as_logprobs, as_truth, log_softmax
+from calibration import calibration_error as errors
+from calibration import confusion, proper_scores, ranking, score_metrics, smooth_error
+from calibration.calibration_error import (
+    BINS,
+    Bin,
+    BinSums,
+    Scheme,
+    assign_bins,
+    expected_calibration_error,
+    reliability_bins,
+)
+from calibration.intervals import (
+    LEVEL,
+    NO_ROWS,
+    RESAMPLES,
+    Estimate,
+    Redraws,
+    Undefined,
+    bootstrap_interval,
+    wilson_interval,
+)
+from calibration.logprobs import BoolArray, FloatArray, IntArray, as_logprobs, as_truth, log_softmax, top_label
+from calibration.metric_table import LABEL_METRICS, SCORE_METRICS, Metric, Table
+from calibration.proper_scores import brier, log_loss
 
-Scheme = Literal["width", "mass"]
-LEVEL = 0.95
+__all__ = [
+    "LEVEL",
+    "Bin",
+    "Estimate",
+    "Metric",
+    "Scheme",
+    "Undefined",
+    "accuracy",
+    "assign_bins",
+    "bootstrap_interval",
+    "brier",
+    "calibration_error_interval",
+    "evaluate",
+    "evaluate_scores",
+    "expected_calibration_error",
+    "log_loss",
+    "reliability_bins",
+    "wilson_interval",
+]
+
+_PLACES = 250  # groups of confidences told apart in draws: so many by value, and so many by rank
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A number and the interval it lies in at the stated level; low <= value <= high."""
+class _Rows(NamedTuple):
+    """Checked rows in an order of their own, and their draws."""
 
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """The rows whose confidence lies in (low, high], the first bin including its low end.
-
-    `accuracy` is the share of them that was right, [low_ci, high_ci] its Wilson interval.
-    """
-
-    low: float
-    high: float
-    count: int
-    mean_confidence: float
-    accuracy: float
-    low_ci: float
-    high_ci: float
-
-
-def wilson_interval(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
-    """Interval of a share of `successes` among `n`; (0, 1) when n = 0. Always contains successes / n.
-
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference". Unlike
-    p ± 1.96 s it keeps its coverage for few rows and for shares near 0 and 1 (Brown, Cai, DasGupta 2001).
-    Raises ValueError unless 0 <= successes <= n and 0 < level < 1.
-    """
-    if not 0 <= successes <= n:
-        raise ValueError(f"{successes} of {n} is not a share")
-    z = _quantile(level)
-    if n == 0:
-        return 0.0, 1.0
-    share = successes / n
-    scale = 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / scale
-    half = z / scale * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)))
-    # Exact at the ends, where rounding could leave the share itself just outside.
-    return max(0.0, min(centre - half, share)), min(1.0, max(centre + half, share))
+    chances: FloatArray
+    confidence: FloatArray
+    losses: FloatArray
+    label: IntArray
+    truth: IntArray
+    right: BoolArray
+    drawn: Redraws
+    seed: int
 
 
 def accuracy(correct: npt.ArrayLike, level: float = LEVEL) -> Estimate:
-    """Share of `correct` [n] that is true, with its Wilson interval. Raises ValueError when n = 0."""
+    """Share of `correct` [n] that is true, with its Wilson interval. Raises Undefined when n = 0."""
     right = np.asarray(correct, dtype=np.bool_)
     if right.ndim != 1 or right.size == 0:
-        raise ValueError("accuracy needs at least one checked row")
+        raise Undefined(NO_ROWS)
     low, high = wilson_interval(int(right.sum()), right.size, level)
     return Estimate(float(right.mean()), low, high)
 
 
-def assign_bins(
-    confidence: npt.ArrayLike, bins: int = 10, scheme: Scheme = "width"
-) -> tuple[IntArray, FloatArray]:
-    """The bin of every row [n] and the edges [bins + 1]: row i lies in (edges[b], edges[b + 1]].
+def evaluate(
+    logprobs: npt.ArrayLike,
+    truth: npt.ArrayLike,
+    *,
+    bins: int = BINS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Metric]:
+    """Every number about labels, `logprobs` [n, k] against `truth` [n], in the order of `LABEL_METRICS`.
 
-    "width" cuts 0..1 into equal parts as in Guo et al. 2017; "mass" cuts at quantiles, so that bins hold
-    about equally many rows (Nguyen, O'Connor 2015), with fewer bins where equal confidences would be parted.
-    Raises ValueError for confidences outside 0..1 or fewer than one bin.
+    The label given to a row is its most probable one. Intervals come from `resamples` draws of the rows, the
+    same for all numbers; that of accuracy is Wilson's. Chance pushes calibration errors up, in the rows and once
+    more in the draws: their intervals are moved back by that, and reach down to 0 where a perfectly calibrated
+    model could show as much. The order of rows changes nothing. Raises ValueError for wrong shapes; without rows
+    each number says that there are none.
     """
-    values = _confidences(confidence)
-    if bins < 1:
-        raise ValueError("there must be at least one bin")
-    parts = np.linspace(0.0, 1.0, bins + 1)
-    edges: FloatArray = parts
-    if scheme == "mass" and values.size:
-        edges = np.unique(np.quantile(values, parts))
-        edges = edges if edges.size > 1 else np.repeat(edges, 2)
-    return np.searchsorted(edges[1:-1], values, side="left").astype(np.int64), edges
+    scores = as_logprobs(logprobs)
+    labels = as_truth(truth, *scores.shape)
+    table = Table(LABEL_METRICS, level)
+    if len(labels) == 0:
+        return table.all_lack(NO_ROWS)
+    normalised = log_softmax(scores)
+    label, confidence = top_label(normalised)
+    losses = proper_scores.log_losses(normalised, labels)
+    right = label == labels
+    order = np.lexsort((losses, labels, right, confidence))  # or draws would depend on the order of the rows
+    rows = _Rows(
+        chances=np.exp(normalised[order]),
+        confidence=confidence[order],
+        losses=losses[order],
+        label=label[order],
+        truth=labels[order],
+        right=right[order],
+        drawn=Redraws(len(labels), resamples, seed),
+        seed=seed,
+    )
+    table.put("accuracy", accuracy(rows.right, level))
+    _labels(table, rows)
+    _probabilities(table, rows, bins)
+    _confidence(table, rows, bins)
+    _ranking(table, rows)
+    return table.found
 
 
-def reliability_bins(
+def calibration_error_interval(
     confidence: npt.ArrayLike,
     correct: npt.ArrayLike,
-    bins: int = 10,
+    *,
+    bins: int = BINS,
     scheme: Scheme = "width",
-    level: float = LEVEL,
-) -> list[Bin]:
-    """The points of a reliability diagram, by rising confidence. Empty bins are left out, so n = 0 gives [].
-
-    The counts add up to n. Raises ValueError as `assign_bins` does, or when the arrays differ in length.
-    """
-    values, right = _pair(confidence, correct)
-    index, edges = assign_bins(values, bins, scheme)
-    counts, said, hits = _sums(values, right, index, len(edges) - 1)
-    points = []
-    for b in np.flatnonzero(counts):
-        low_ci, high_ci = wilson_interval(int(hits[b]), int(counts[b]), level)
-        points.append(
-            Bin(
-                low=float(edges[b]),
-                high=float(edges[b + 1]),
-                count=int(counts[b]),
-                # A mean of many equal numbers may leave their range by a rounding error.
-                mean_confidence=float(np.clip(said[b] / counts[b], edges[b], edges[b + 1])),
-                accuracy=float(hits[b] / counts[b]),
-                low_ci=low_ci,
-                high_ci=high_ci,
-            )
-        )
-    return points
-
-
-def expected_calibration_error(
-    confidence: npt.ArrayLike, correct: npt.ArrayLike, bins: int = 10, scheme: Scheme = "width"
-) -> float:
-    """ECE, in 0..1: sum over bins of count/n * |accuracy - mean confidence|.
-
-    Source: Naeini, Cooper, Hauskrecht 2015; Guo et al. 2017, equation 3. It is biased upwards: with few rows
-    in a bin, chance alone parts accuracy from confidence. Raises ValueError when n = 0.
-    """
-    values, right = _pair(confidence, correct)
-    if values.size == 0:
-        raise ValueError("a calibration error needs at least one checked row")
-    index, edges = assign_bins(values, bins, scheme)
-    _, said, hits = _sums(values, right, index, len(edges) - 1)
-    return float(min(1.0, np.abs(hits - said).sum() / values.size))
-
-
-def log_loss(logprobs: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """Mean of -ln(probability of the true label), in nats, 0 at best; ln k for a uniform guess over k labels.
-
-    A probability below 2.2e-16 counts as that, as in scikit-learn. Raises ValueError when n = 0.
-    """
-    normalised, labels = _rows(logprobs, truth)
-    of_truth = np.take_along_axis(normalised, labels[:, None], axis=1)
-    return float(-np.maximum(of_truth, LOG_FLOOR).mean())
-
-
-def brier(logprobs: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """Mean over rows of the summed squared differences between probabilities and the truth, in 0..2.
-
-    Source: Brier 1950, "Verification of forecasts expressed in terms of probability", summed over all labels:
-    with two labels it is twice the number that looks at one of them. Raises ValueError when n = 0.
-    """
-    normalised, labels = _rows(logprobs, truth)
-    difference = np.exp(normalised)
-    difference[np.arange(labels.size), labels] -= 1.0
-    return float(np.square(difference).sum(axis=1).mean())
-
-
-def bootstrap_interval(
-    statistic: Callable[..., float],
-    *arrays: npt.ArrayLike,
-    resamples: int = 500,
+    resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
 ) -> Estimate:
-    """`statistic(*arrays)` and its percentile interval over rows drawn again with replacement.
+    """`expected_calibration_error` with the interval it has in the table of `evaluate`."""
+    values, right = errors.as_pair(confidence, correct)
+    if values.size == 0:
+        raise Undefined(NO_ROWS)
+    order = np.lexsort((right, values))
+    drawn = Redraws(values.size, resamples, seed)
+    table = Table(LABEL_METRICS, level)
+    sums = _bin_sums(values[order], right[order], bins, scheme, drawn)
+    _error(table, "ece", errors.expected_error, *sums, seed)
+    found = table.found["ece"].estimate
+    assert found is not None
+    return found
 
-    All arrays have n >= 1 rows along their first axis and are drawn together. The same seed gives the same
-    interval. Widened where needed so that it contains the value itself.
-    Source: Efron 1979, "Bootstrap methods: another look at the jackknife". Raises ValueError on bad arguments.
+
+def evaluate_scores(
+    predicted: npt.ArrayLike,
+    truth: npt.ArrayLike,
+    *,
+    tiers: tuple[Sequence[str | None], Sequence[str | None]] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> dict[str, Metric]:
+    """Every number about the scores of one dimension, `predicted` [n] against `truth` [n], in points of the score.
+
+    `tiers`: the tier each row ends up in as predicted and in truth, [m] each (of their own rows, None for no
+    tier); without it there is no tier accuracy in the table. Intervals as in `evaluate`. Raises ValueError for
+    wrong shapes; without rows each number says that there are none.
     """
-    columns = [np.asarray(array) for array in arrays]
-    if not columns or resamples < 1 or len({len(column) for column in columns}) != 1 or len(columns[0]) == 0:
-        raise ValueError("a bootstrap needs arrays of one and the same length, at least one row and one resample")
-    _quantile(level)
-    generator = np.random.default_rng(seed)
-    value = float(statistic(*columns))
-    draws = np.empty(resamples)
-    for i in range(resamples):
-        chosen = generator.integers(0, len(columns[0]), len(columns[0]))
-        draws[i] = statistic(*(column[chosen] for column in columns))
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value, min(value, float(low)), max(value, float(high)))
+    table = Table(SCORE_METRICS, level)
+    try:
+        said, true = score_metrics.as_scores(predicted, truth)
+    except Undefined:
+        for name in ("mae", "rmse", "spearman"):
+            table.lack(name, NO_ROWS)
+    else:
+        order = np.lexsort((said, true))
+        said, true = said[order], true[order]
+        drawn = Redraws(said.size, resamples, seed)
+        number, off = drawn.sums()[:, 0], np.abs(said - true)
+        table.add("mae", float(off.mean()), drawn.sums(off)[:, 0] / number)
+        rmse = score_metrics.root_mean_squared_error(said, true)
+        table.add("rmse", rmse, np.sqrt(drawn.sums(off * off)[:, 0] / number))
+        draws = score_metrics.drawn_spearman(said, true, drawn)
+        table.add("spearman", lambda: score_metrics.spearman(said, true), draws)
+    if tiers is not None:
+        given, right = tiers
+        if len(given) != len(right):
+            raise ValueError(f"{len(given)} tiers do not go with {len(right)} true ones")
+        if given:
+            table.put("tier_accuracy", accuracy([one == other for one, other in zip(*tiers, strict=True)], level))
+        else:
+            table.lack("tier_accuracy", NO_ROWS)
+    return table.found
 
 
-def _quantile(level: float) -> float:
-    if not 0 < level < 1:
-        raise ValueError("a level lies between 0 and 1")
-    return NormalDist().inv_cdf((1 + level) / 2)
+def _labels(table: Table, rows: _Rows) -> None:
+    counts = confusion.label_counts(rows.label, rows.truth, rows.chances.shape[1], rows.drawn)
+    table.add("macro_f1", lambda: confusion.macro_f1(rows.label, rows.truth), confusion.f1_of(counts))
+    table.add("kappa", lambda: confusion.kappa(rows.label, rows.truth), confusion.kappa_of(counts))
 
 
-def _sums(
-    values: FloatArray, right: BoolArray, index: IntArray, bins: int
-) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Per bin: rows, summed confidence, rows that were right."""
-    counts = np.bincount(index, minlength=bins).astype(np.int64)
-    # An empty array of weights would come back as integers.
-    said = np.bincount(index, weights=values, minlength=bins).astype(np.float64)
-    hits = np.bincount(index, weights=right, minlength=bins).astype(np.float64)
-    return counts, said, hits
+def _probabilities(table: Table, rows: _Rows, bins: int) -> None:
+    """Log loss, Brier score and its parts, classwise error."""
+    number = rows.drawn.sums()[:, 0]
+    squares = proper_scores.brier_scores(rows.chances, rows.truth)
+    for name, losses in (("log_loss", rows.losses), ("brier", squares)):
+        table.add(name, float(losses.mean()), rows.drawn.sums(losses)[:, 0] / number)
+    once, drawn = (errors.class_sums(rows.chances, rows.truth, bins, drawn=each) for each in (None, rows.drawn))
+    reliability, resolution, uncertainty = zip(
+        map(float, proper_scores.murphy(once)), proper_scores.murphy(drawn), strict=True
+    )
+    table.add("reliability", *reliability, centre=reliability[0])
+    table.add("resolution", *resolution, centre=resolution[0])
+    table.add("uncertainty", *uncertainty)
+    # With two labels the gaps of the one are those of the other; scattering apart they would look smaller.
+    free = BinSums(*(part[1:] for part in once)) if rows.chances.shape[1] == 2 else once
+    _error(table, "ece_classwise", errors.classwise_error, once, drawn, rows.seed, free=free)
 
 
-def _confidences(confidence: npt.ArrayLike) -> FloatArray:
-    values = np.asarray(confidence, dtype=np.float64)
-    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
-        raise ValueError("confidences are a list of numbers between 0 and 1")
-    return values
+def _confidence(table: Table, rows: _Rows, bins: int) -> None:
+    """Calibration errors of the label that was given."""
+    width, mass = (_bin_sums(rows.confidence, rows.right, bins, scheme, rows.drawn) for scheme in get_args(Scheme))
+    _error(table, "ece", errors.expected_error, *width, rows.seed)
+    _error(table, "ece_mass", errors.expected_error, *mass, rows.seed)
+    # What is debiased once estimates, in the world of the draws, the plain error of the rows.
+    centre = float(errors.expected_error(mass[0]))
+    _error(table, "ece_debiased", errors.debiased_error, *mass, rows.seed, centre=centre)
+    _error(table, "mce", errors.maximum_error, *width, rows.seed)
+
+    size, nodes = rows.confidence.size, smooth_error.DRAWN_NODES
+    gaps = rows.right - rows.confidence
+    once, drawn = (smooth_error.on_nodes(gaps, rows.confidence, nodes, each) for each in (None, rows.drawn))
+    variance = smooth_error.on_nodes(rows.confidence * (1 - rows.confidence), rows.confidence, nodes)
+    noise = np.random.default_rng(rows.seed).standard_normal(drawn.shape) * np.sqrt(variance)
+    table.add_error(
+        "ece_smooth",
+        smooth_error.smooth_calibration_error(rows.confidence, rows.right),
+        smooth_error.smooth_errors(drawn / rows.drawn.sums()),
+        float(smooth_error.smooth_errors(once / size)),
+        smooth_error.smooth_errors(noise / size),
+    )
 
 
-def _pair(confidence: npt.ArrayLike, correct: npt.ArrayLike) -> tuple[FloatArray, BoolArray]:
-    values, right = _confidences(confidence), np.asarray(correct, dtype=np.bool_)
-    if values.shape != right.shape:
-        raise ValueError(f"{values.size} confidences do not go with {right.size} outcomes")
-    return values, right
+def _bin_sums(
+    confidence: FloatArray, right: BoolArray, bins: int, scheme: Scheme, drawn: Redraws
+) -> tuple[BinSums, BinSums]:
+    """Of the rows themselves and of their draws."""
+    index, edges = assign_bins(confidence, bins, scheme)
+    count = len(edges) - 1
+    return errors.bin_sums(confidence, right, index, count), errors.bin_sums(
+        confidence, right, index, count, drawn
+    )
 
 
-def _rows(logprobs: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[FloatArray, IntArray]:
-    scores = as_logprobs(logprobs)
-    if len(scores) == 0:
-        raise ValueError("a loss needs at least one checked row")
-    return log_softmax(scores), as_truth(truth, *scores.shape)
+def _error(
+    table: Table,
+    name: str,
+    statistic: Callable[[BinSums], FloatArray],
+    once: BinSums,
+    drawn: BinSums,
+    seed: int,
+    *,
+    centre: float | None = None,
+    free: BinSums | None = None,
+) -> None:
+    """A calibration error that follows from sums over bins; `free`: those bins that scatter freely."""
+    value = float(statistic(once))
+    by_chance = statistic(errors.chance_sums(free or once, len(drawn.rows), seed))
+    table.add_error(name, value, statistic(drawn), value if centre is None else centre, by_chance)
+
+
+def _ranking(table: Table, rows: _Rows) -> None:
+    cuts = np.concatenate([np.linspace(0, 1, _PLACES), np.quantile(rows.confidence, np.linspace(0, 1, _PLACES))])
+    edges = np.unique(cuts)
+    cell = edges.size - 1 - np.searchsorted(edges, rows.confidence, side="left")  # the surest first
+    once = [np.bincount(cell, weights, edges.size).astype(np.float64) for weights in (None, rows.right)]
+    drawn = [rows.drawn.sums(weights, cell, edges.size) for weights in (None, rows.right)]
+    for name, exact, area in (
+        ("auroc", ranking.auroc, ranking.area_under_roc),
+        ("aurc", ranking.aurc, ranking.area_under_risk),
+    ):
+        try:
+            value = exact(rows.confidence, rows.right)
+        except Undefined as error:
+            table.lack(name, str(error))
+            continue
+        # What taking neighbours together changes, it changes in every draw.
+        table.add(name, value, area(*drawn) + (value - float(area(*once))))
