@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from studio import places
+from studio.adjusting import Adjusting
 from studio.jobs import Job, Jobs
 from studio.link import EngineLink, Ensure, ensure_engine
 from workspace import exports, intake, monitor, runs, tasks
@@ -52,6 +53,7 @@ class Studio:
         self.path = store.path
         self.state_dir = places.engine_folder(store.path)
         self.jobs = Jobs()
+        self.adjusting = Adjusting(store, self.jobs)
         self._ensure = ensure or _ensure_as_chosen
         self._link = EngineLink(store, self.state_dir, self._ensure, stays=places.joined(store.path))
         self._closed = False

@@ -53,7 +53,9 @@ from workspace.voices import (
 __all__ = ["FIRM", "RULE", "STRENGTH", "Parameters", "answers_sql", "dimension_of", "shape_of"]
 
 
-def answers_sql(con: Connection, spec: RunSpec, dimension: str, links: list[Link]) -> tuple[str, Parameters]:
+def answers_sql(
+    con: Connection, spec: RunSpec, dimension: str, links: list[Link], *, held_out: bool = False
+) -> tuple[str, Parameters]:
     """CTEs, without "with", that define `own` and `answers`, and their parameters.
 
     own: what the run and those who vote with it say (row_id, answered, node, ruled: a rule gave the label,
@@ -62,6 +64,7 @@ def answers_sql(con: Connection, spec: RunSpec, dimension: str, links: list[Link
     order), model_label, model_confidence, value, spread (of a score, else null), labeler (names of the models, or
     "rule:NAME"), dropped (the rule that left the row out, else ''), explanation.
 
+    `held_out`: a row a calibrator was fitted on counts with what a fit without it made of it.
     Raises RunError when the run does not have this dimension.
     """
     asked = dimension_of(spec, dimension)
@@ -74,8 +77,8 @@ def answers_sql(con: Connection, spec: RunSpec, dimension: str, links: list[Link
     parts = [heard]
     for voice in (own, *judges):
         parameters |= {f"temperature{voice.place}": voice.temperature}
-        parameters |= {f"calibrator{voice.place}": voice.adjusted} if voice.adjusted else {}
-    parts.append(_counting(own, judges, explained=bool(explainers)))
+        parameters |= {f"calibrator{voice.place}": voice.calibrator} if voice.adjusted or held_out else {}
+    parts.append(_counting(own, judges, explained=bool(explainers), held_out=held_out))
     if explainers:
         parts.insert(-1, _EXPLAINED)
         parameters["explainers"] = explainers
@@ -93,11 +96,16 @@ _EXPLAINED = """explained as (
 )"""
 
 
-def _counting(own: Voice, judges: list[Voice], *, explained: bool) -> str:
+def _counting(own: Voice, judges: list[Voice], *, explained: bool, held_out: bool) -> str:
     joins = [f"left join voice{voice.place} v{voice.place} using (row_id)" for voice in judges]
     for voice in (own, *judges):
+        at, name = voice.place, f"v{voice.place}" if voice in judges else "o"
+        if held_out:
+            joins.append(
+                f"""left join (from out_of_fold where calibrator = $calibrator{at}) h{at}
+                    on h{at}.row_id = {name}.row_id"""
+            )
         if voice.adjusted:
-            at, name = voice.place, f"v{voice.place}" if voice in judges else "o"
             joins.append(
                 f"""left join (from adjusted where calibrator = $calibrator{at}) x{at}
                     on x{at}.row_id = {name}.row_id and x{at}.source = {name}.source"""
@@ -112,15 +120,19 @@ def _counting(own: Voice, judges: list[Voice], *, explained: bool) -> str:
         )
         return f"case{cases} else {own} end" if cases else own
 
+    def prepared(voice: Voice) -> list[str]:
+        return (["h"] if held_out else []) + (["x"] if voice.adjusted else [])
+
     def scores(voice: Voice, name: str) -> str:
-        at = voice.place
-        order = f"list_select(x{at}.scores, $order{at}::bigint[])" if voice.order is not None else f"x{at}.scores"
-        return f"coalesce({order}, {name}.corrected)" if voice.adjusted else f"{name}.corrected"
+        found = [f"{table}{voice.place}.scores" for table in prepared(voice)]
+        if voice.order is not None:
+            found = [f"list_select({one}, $order{voice.place}::bigint[])" for one in found]
+        return f"coalesce({', '.join([*found, f'{name}.corrected'])})"
 
     def temperature(voice: Voice) -> str:
-        at = voice.place
-        plain = f"$temperature{at}::double"
-        return f"case when x{at}.row_id is null then {plain} else 1.0 end" if voice.adjusted else plain
+        there = "".join(f"when {table}{voice.place}.row_id is not null then 1.0 " for table in prepared(voice))
+        plain = f"$temperature{voice.place}::double"
+        return f"case {there}else {plain} end" if there else plain
 
     because = pick("o.explanation", "coalesce(nullif({}.explanation, ''), o.explanation)")
     because = f"coalesce(nullif(e.explanation, ''), {because})" if explained else because

@@ -7,13 +7,14 @@ row beforehand (see `workspace.adjusted`); its `temperature` is for rows it has 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from workspace.ids import content_id
+from workspace.rows import scalar
 from workspace.store import Connection, Store, moment
 
 NONE = "none"  # the method that takes the calibrator before it out of force
@@ -50,11 +51,14 @@ def save(
     method: str,
     parameters: Mapping[str, Any],
     evidence: Mapping[str, Any],
+    held_out: Mapping[str, Sequence[float]] | None = None,
 ) -> Calibrator:
     """Put a calibrator into force. Parameters and evidence are anything JSON can say.
 
-    What the ones before it had computed is dropped.
+    `held_out`: by row it was fitted on, the scores a fit without that row gives it. What the calibrators before it
+    had computed is dropped.
     """
+    known = {} if held_out is None else held_out
     texts = [json.dumps(dict(value), sort_keys=True) for value in (parameters, evidence)]
 
     def work(con: Connection) -> Calibrator:
@@ -64,10 +68,15 @@ def save(
         con.execute(
             "insert into calibrators values (?, ?, ?, ?, ?, ?, now())", [id, run_id, dimension, method, *texts]
         ).fetchall()
+        for table in ("adjusted", "out_of_fold"):
+            con.execute(
+                f"""delete from {table} where calibrator in
+                    (select id from calibrators where run_id = ? and dimension = ? and id <> ?)""",
+                [run_id, dimension, id],
+            ).fetchall()
         con.execute(
-            """delete from adjusted where calibrator in
-               (select id from calibrators where run_id = ? and dimension = ? and id <> ?)""",
-            [run_id, dimension, id],
+            "insert into out_of_fold select $1, unnest($2::varchar[]), unnest($3::double[][])",
+            [id, list(known), [list(scores) for scores in known.values()]],
         ).fetchall()
         found = newest(con, run_id, dimension)
         assert found is not None  # inserted above, in this transaction
@@ -88,14 +97,39 @@ def clear(store: Store, run_id: str, dimension: str) -> None:
     save(store, run_id, dimension, NONE, {}, {})
 
 
+def adjusting(store: Store) -> list[tuple[str, str]]:
+    """Run and dimension of every calibrator in force that computes the scores of each row beforehand."""
+    with store.read() as con:
+        found = con.execute(
+            """select run_id, dimension, method from calibrators
+               qualify row_number() over (partition by run_id, dimension order by fitted_at desc, rowid desc) = 1
+               order by run_id, dimension"""
+        ).fetchall()
+    return [(run_id, dimension) for run_id, dimension, method in found if method not in AT_ONCE]
+
+
+def adjusted_rows(store: Store, run_id: str, dimension: str) -> int:
+    """How many scores the calibrator in force has computed; it changes whenever labels are read differently."""
+    with store.read() as con:
+        found = newest(con, run_id, dimension)
+        return scalar(con, "select count(*) from adjusted where calibrator = ?", [found.id]) if found else 0
+
+
+def facts_known(store: Store) -> int:
+    """How many facts there are; a number that is read in no time."""
+    with store.read() as con:
+        return scalar(con, "select count(*) from facts")
+
+
 def newest(con: Connection, run_id: str, dimension: str) -> Calibrator | None:
     """The newest entry, method 'none' included; for those who already hold a cursor."""
-    row = con.execute(
+    found = con.execute(
         """select id, method, parameters, evidence, epoch_us(fitted_at) from calibrators
            where run_id = ? and dimension = ? order by fitted_at desc, rowid desc limit 1""",
         [run_id, dimension],
-    ).fetchone()
-    if row is None:
+    ).fetchall()
+    if not found:
         return None
+    (row,) = found
     parameters, evidence = json.loads(row[2]), json.loads(row[3])
     return Calibrator(row[0], run_id, dimension, row[1], parameters, evidence, moment(row[4]))

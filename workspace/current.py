@@ -60,19 +60,19 @@ current_labels as (
 )"""
 
 
-def current_sql(con: Connection, run_id: str, dimension: str) -> tuple[str, Parameters]:
+def current_sql(con: Connection, run_id: str, dimension: str, *, held_out: bool = False) -> tuple[str, Parameters]:
     """The CTEs ("with ... as (...)", no final select) that define `current_labels`, and their parameters.
 
     Columns: row_id, label, confidence (both null after a reject, an error or a rule that left the row out), value
     and spread (of a score, else null), decided_by ('model' or the reviewer), human, action, blind, answered,
     model_label, model_confidence, probabilities (in task order), warnings, error, labeler, explanation, dropped.
     Also there to select from: `own` and `answers` (see `workspace.answers`), `standing`, `judged`. Add parameters
-    of your own; those given must all stay.
+    of your own; those given must all stay. `held_out` as for `workspace.answers.answers_sql`.
 
     Raises RunError when there is no such run or the run does not have this dimension.
     """
     spec = read_spec(con, run_id)
-    answers, parameters = answers_sql(con, spec, dimension, read_links(con, run_id))
+    answers, parameters = answers_sql(con, spec, dimension, read_links(con, run_id), held_out=held_out)
     scored = shape_of(dimension_of(spec, dimension)) == "score"
     return f"with {answers}, {_JUDGED}, {_CURRENT}", {**parameters, "task": spec.task_name, "scored": scored}
 

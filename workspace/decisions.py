@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from workspace import rules
+from workspace import draws, rules
 from workspace.current import current_sql, dimension_of, judged_sql
 from workspace.errors import WinnowError
 from workspace.facts import DimensionSpec
@@ -22,7 +22,7 @@ from workspace.task import join_labels, split_labels
 
 ACTIONS = ("approve", "reject", "modify", "skip", "undo")
 Action = Literal["approve", "reject", "modify", "skip", "undo"]
-Order = Literal["uncertain", "random", "confident", "file", "flagged"]
+Order = Literal["uncertain", "random", "confident", "file", "flagged", "sample"]
 
 _ORDERS: dict[Order, str] = {
     "uncertain": "model_confidence, row_id",
@@ -31,6 +31,7 @@ _ORDERS: dict[Order, str] = {
     "random": "row_id",
     "file": "row_no",
     "flagged": "model_confidence, row_id",  # only rows that break a rule of the task
+    "sample": "row_id",
 }
 
 
@@ -238,8 +239,14 @@ def queue(
 
     Least confident first by default, by corrected and calibrated confidence; "random" is a sample that may be
     used for calibration, "flagged" those that break a rule, least confident first. Rows skipped in this session
-    are left out, rows skipped in others come last.
+    are left out, rows skipped in others come last. "sample" are rows that were drawn to be checked and wait, as
+    `workspace.draws` says, always blind.
     """
+    if order == "sample":
+        drawn = draws.to_check(
+            store, run_id, dimension, session=session, exclude=exclude, limit=limit, domain=domain
+        )
+        return [QueueItem(*row, None, None, ()) for row in drawn]
     with store.read() as con:
         con.execute("begin")
         outcome = rules.prepare(con, run_id) if order == "flagged" else None

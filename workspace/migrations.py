@@ -68,6 +68,7 @@ MIGRATIONS: tuple[str, ...] = (
     # 4: scores a calibrator computed outside SQL, blind samples that were drawn, promises that were accepted
     """
     create table adjusted (calibrator varchar, row_id varchar, source ubigint, scores double[]);
+    create table out_of_fold (calibrator varchar, row_id varchar, scores double[]);
     create table draws (
         id varchar, run_id varchar, task_name varchar, dimension varchar, number bigint, row_id varchar,
         planned bigint, inclusion double, drawn_at timestamptz

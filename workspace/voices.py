@@ -32,7 +32,8 @@ class Voice:
     order: list[int] | None
     weight: float
     temperature: float
-    adjusted: str | None  # the calibrator whose scores count where there are any
+    calibrator: str = ""  # in force
+    adjusted: bool = False  # its scores of each row count where there are any
 
 
 def dimension_of(spec: RunSpec, name: str) -> DimensionSpec:
@@ -65,16 +66,16 @@ def own_sql(
     links: list[Link],
     biases: Sequence[Sequence[float]] | None = None,
 ) -> tuple[str, Parameters, list[Voice]]:
-    """Only `own`, with `source`: a number that stands for the answers it was made of; and who votes with the run.
+    """Only `own`, with `source`, a number that stands for the answers it was made of; and who votes with the run.
 
-    Also there: `said0`, and `voice1` and so on of those who vote, in their order, with `corrected`. `biases` are
-    taken off instead of today's: one list for the run, then one for each voice. Raises as `answers_sql`.
+    Also there: `said0` with `phrasings`, and `bias0`, `voice0`, `voice1` and so on of the run and of those who
+    vote, in their order. `biases` are taken off instead of today's: one list for each. Raises as `answers_sql`.
     """
     asked = dimension_of(spec, dimension)
     voters = voices_of(con, asked, [link for link in links if link.kind == "vote"], 1)
-    own = Voice(0, spec, None, 1.0, 1.0, "")
+    own = Voice(0, spec, None, 1.0, 1.0, adjusted=True)
     sql, parameters = heard_sql(own, voters, [], dimension, list(asked.labels), shape_of(asked), biases)
-    return sql, parameters, voters
+    return sql.replace("node, warnings", "node, phrasings, warnings", 1), parameters, voters
 
 
 def said_by(voters: Sequence[Voice]) -> list[list[object]]:
@@ -96,7 +97,7 @@ def heard_sql(
     parts = []
     for voice in (own, *voters, *judges):
         at = voice.place
-        sourced = voice.adjusted is not None or (own.adjusted is not None and voice in voters)
+        sourced = voice.adjusted or (own.adjusted and voice in voters)
         bias = _bias(at, shape) if biases is None else f"bias{at} as (select $biases{at}::double[] as biases)"
         parts += [_said(voice, shape, sourced=sourced), bias, _corrected(at)]
         parameters |= {f"biases{at}": list(biases[at])} if biases is not None else {}
@@ -104,7 +105,7 @@ def heard_sql(
         parameters |= {f"order{at}": voice.order} if voice.order is not None else {}
         parameters |= {f"model{at}": voice.spec.model.name}
         parameters |= {f"weight{at}": voice.weight} if voice in voters else {}
-    parts.append(_pooled(voters, sourced=own.adjusted is not None) if voters else _alone())
+    parts.append(_pooled(voters, sourced=own.adjusted) if voters else _alone())
     return ",\n".join(parts), parameters
 
 
@@ -119,9 +120,9 @@ def voice_of(
 ) -> Voice:
     """A run with the calibrator in force for it; `voters` are those it is heard together with."""
     calibrator = newest(con, spec.run_id, dimension)
-    temperature = calibrator.temperature if calibrator else 1.0
-    adjusted = calibrator.id if calibrator and adjusts(calibrator, voters) else None
-    return Voice(place, spec, order, weight, temperature, adjusted)
+    if calibrator is None:
+        return Voice(place, spec, order, weight, 1.0)
+    return Voice(place, spec, order, weight, calibrator.temperature, calibrator.id, adjusts(calibrator, voters))
 
 
 def adjusts(calibrator: Calibrator, voters: list[list[object]]) -> bool:

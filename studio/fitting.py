@@ -1,0 +1,200 @@
+"""Which map from scores to probabilities suits a run: all kinds the library has, compared on rows left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration import Estimate, fit_temperature
+from calibration.calibrators import Calibrator as Plain
+from calibration.calibrators import from_json
+from calibration.choosing import TITLES, choose
+from calibration.folds import FOLDS, deal_folds
+from calibration.logprobs import LOG_FLOOR, log_softmax
+from calibration.shrinkage import DomainCalibrator, fit_by_domain
+from workspace.adjusted import Rows
+from workspace.calibrators import AT_ONCE, Calibrator
+from workspace.scores import yes_or_no
+from workspace.truth import Evidence
+
+FloatArray = npt.NDArray[np.float64]
+BY_DOMAIN, BY_LABEL, HEAD = "by_domain", "by_label", "head"
+TITLES_HERE = TITLES | {
+    BY_DOMAIN: "a map for each domain, drawn towards what all have in common",
+    BY_LABEL: "a map for each label, drawn towards what all have in common",
+}
+FEW_ROWS = 20  # with fewer nothing but the simple methods is tried
+MOST_ROWS = 20_000  # that are fitted on; more change nothing and take long
+
+
+class Apply(Protocol):
+    """What was fitted: the log-probabilities [n, k] of the rows of some evidence, or of rows to be labeled."""
+
+    def to_json(self) -> str:
+        """As JSON text."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A method with its log loss in nats on rows left out."""
+
+    method: str
+    title: str
+    log_loss: Estimate
+    chosen: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What was chosen. `out_of_fold` [n, k]: each row of the evidence under a fit that has not seen it."""
+
+    method: str
+    fitted: Apply
+    temperature: float  # for rows it has not come to yet
+    out_of_fold: FloatArray
+    tried: tuple[Tried, ...]
+    why: str
+
+    def parameters(self, evidence: Evidence) -> dict[str, Any]:
+        """As they are kept with a calibrator of the workspace."""
+        if self.method in AT_ONCE:
+            return {"temperature": self.temperature}
+        return {
+            "temperature": self.temperature,
+            "reading": evidence.reading.to_dict(),
+            "map": json.loads(self.fitted.to_json()),
+        }
+
+
+def best_fit(evidence: Evidence) -> Fit:
+    """The simplest map that does as well as any on rows left out.
+
+    The methods without anything beside the scores are compared by `calibration.choosing.choose`; its choice then
+    stands against maps by domain, for a multi dimension by label, by the same rule.
+    """
+    logprobs, truth = evidence.logprobs, evidence.truth
+    choice = choose(logprobs, truth)
+    losses = dict(choice.losses)
+    found: list[tuple[str, Apply, FloatArray]] = [(choice.method, choice.calibrator, choice.out_of_fold)]
+    method, groups = _groups(evidence)
+    if evidence.rows >= FEW_ROWS and len(set(groups)) > 1:
+        by_group = fit_by_domain(logprobs, truth, groups)
+        crossed = _crossed(evidence, groups)
+        losses[method] = _loss(_row_losses(crossed, truth))
+        found.append((method, by_group, crossed))
+    chosen, why = _simplest(found, truth, choice.why)
+    name, fitted, out_of_fold = found[chosen]
+    tried = tuple(Tried(one, TITLES_HERE[one], loss, one == name) for one, loss in losses.items())
+    temperature = float(getattr(fitted, "value", 0.0)) or (
+        1.0 if name == "none" else fit_temperature(logprobs, truth).value
+    )
+    return Fit(name, fitted, temperature, out_of_fold, tried, why)
+
+
+def mapper(calibrator: Calibrator, labels: Sequence[str], *, several: bool) -> Callable[[Rows], FloatArray]:
+    """What `workspace.adjusted.apply` calls for a calibrator of the workspace: scores [n, k] to scores [n, k].
+
+    Raises ValueError for parameters this version does not know.
+    """
+    document = json.dumps(calibrator.parameters["map"])
+    if calibrator.method in (BY_DOMAIN, BY_LABEL):
+        by_domain = DomainCalibrator.from_json(document)
+        if calibrator.method == BY_DOMAIN:
+            return lambda rows: by_domain.apply(rows.scores.base, rows.domains)
+        return lambda rows: _each_label(
+            rows.scores.base, lambda logprobs: by_domain.apply(logprobs, list(labels) * len(rows.scores.base))
+        )
+    plain: Plain = from_json(document)
+    if several:
+        return lambda rows: _each_label(rows.scores.base, plain.apply)
+    return lambda rows: plain.apply(rows.scores.base)
+
+
+def reads_texts(calibrator: Calibrator) -> bool:
+    """Whether a calibrator looks at the texts of the rows too."""
+    return calibrator.method == HEAD
+
+
+def held_out(evidence: Evidence, out_of_fold: FloatArray, labels: int) -> dict[str, list[float]]:
+    """Out-of-fold scores by row, as they are kept with a calibrator: log-odds [labels] for a multi dimension."""
+    if not any(evidence.names):
+        return dict(zip(evidence.row_ids, out_of_fold.tolist(), strict=True))
+    odds = (out_of_fold[:, 0] - out_of_fold[:, 1]).reshape(-1, labels)
+    return dict(zip(evidence.row_ids[::labels], odds.tolist(), strict=True))
+
+
+def first_rows(evidence: Evidence) -> Evidence:
+    """As many rows as are fitted on. Ids are hashes, so the first ones are a sample by chance."""
+    each = max(1, len(evidence.row_ids) // max(1, evidence.rows))
+    return evidence if evidence.rows <= MOST_ROWS else evidence.pick(range(MOST_ROWS * each))
+
+
+def _each_label(odds: FloatArray, apply: Callable[[FloatArray], FloatArray]) -> FloatArray:
+    """A map of yes and no, used on the log-odds of every label [n, k]."""
+    both = apply(yes_or_no(odds.reshape(-1)))
+    mapped: FloatArray = (both[:, 0] - both[:, 1]).reshape(odds.shape)
+    return mapped
+
+
+def folds_of(evidence: Evidence) -> npt.NDArray[np.int64]:
+    """The fold of each answer; all labels of a row are in the same one."""
+    if not any(evidence.names):
+        return deal_folds(evidence.logprobs, evidence.truth)
+    order = {row_id: place for place, row_id in enumerate(dict.fromkeys(evidence.row_ids))}
+    return np.array([order[row_id] % FOLDS for row_id in evidence.row_ids], dtype=np.int64)
+
+
+def _groups(evidence: Evidence) -> tuple[str, list[str]]:
+    return (BY_LABEL, evidence.names) if any(evidence.names) else (BY_DOMAIN, evidence.domains)
+
+
+def _crossed(evidence: Evidence, groups: Sequence[str]) -> FloatArray:
+    """Every row under a map by group that was fitted on the other folds."""
+    logprobs, truth = evidence.logprobs, evidence.truth
+    fold = folds_of(evidence)
+    names = np.array(groups, dtype=object)
+    result = np.empty_like(logprobs)
+    for number in np.unique(fold):
+        out = fold == number
+        fitted = fit_by_domain(logprobs[~out], truth[~out], names[~out].tolist())
+        result[out] = fitted.apply(logprobs[out], names[out].tolist())
+    return result
+
+
+def _row_losses(logprobs: FloatArray, truth: npt.NDArray[np.int64]) -> FloatArray:
+    true = np.take_along_axis(log_softmax(logprobs), truth[:, None], axis=1)[:, 0]
+    losses: FloatArray = -np.maximum(true, LOG_FLOOR)
+    return losses
+
+
+def _loss(losses: FloatArray) -> Estimate:
+    value = float(losses.mean())
+    half = 1.96 * float(losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else float("inf")
+    return Estimate(value, max(0.0, value - half), value + half)
+
+
+def _simplest(
+    found: Sequence[tuple[str, Apply, FloatArray]], truth: npt.NDArray[np.int64], why: str
+) -> tuple[int, str]:
+    """The first one that is within a standard error of the best, with the reason in a sentence."""
+    if len(found) == 1 or not len(truth):
+        return 0, why
+    losses = [_row_losses(out_of_fold, truth) for _, _, out_of_fold in found]
+    means = [float(one.mean()) for one in losses]
+    best = int(np.argmin(means))
+    gains = [one - losses[best] for one in losses]
+    good = [gain.mean() <= gain.std(ddof=1) / np.sqrt(len(gain)) for gain in gains]
+    place = good.index(True)  # the best one is as good as itself
+    if place == 0:
+        return 0, why
+    name, first = TITLES_HERE[found[place][0]], TITLES_HERE[found[0][0]]
+    return place, (
+        f"On rows left out, {name} has a log loss of {means[place]:.3f}, against {means[0]:.3f} for {first}: more "
+        "than chance explains."
+    )

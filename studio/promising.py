@@ -1,0 +1,161 @@
+"""Blind samples, and what may be promised of the labels of a run on their strength.
+
+Everything here is about the labels as they are read now, with the calibrator in force.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from calibration.risk import Acceptance, RiskCurve, accept, risk_curve
+from studio.remembering import remembered
+from studio.runtime import Studio
+from workspace import adjusted, calibrators, decisions, draws, promises
+from workspace.draws import Drawn, Sample, Standing
+from workspace.errors import RunError
+from workspace.promises import Kept
+from workspace.statistics import SECONDS_PER_DECISION
+
+EPSILON = DELTA = 0.05
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What may be promised of the labels as they are read now.
+
+    `acceptance` says which rows and why; `curve` the error at every share that is accepted, None without any
+    checked row. `population` of the run's answered rows are covered by the sample, `uncovered` are not: they were
+    planned after it was drawn. `waiting` drawn rows are still to be checked; only then can it be accepted.
+    `look_minutes`: what looking at the rows that are not accepted takes; `more_minutes`: deciding the labels that
+    are missing for the promise, None where none are or no number would do. `kept`: the promise accepted before.
+    """
+
+    run_id: str
+    dimension: str
+    epsilon: float
+    delta: float
+    acceptance: Acceptance
+    curve: RiskCurve | None
+    population: int
+    uncovered: int
+    checked: int
+    skipped: int
+    waiting: int
+    look_minutes: float
+    more_minutes: float | None
+    calibrator: str
+    kept: Kept | None
+
+    @property
+    def sentence(self) -> str:
+        """All of it in a sentence for people."""
+        return self.acceptance.why
+
+
+def draw_sample(studio: Studio, run_id: str, dimension: str, rows: int) -> Drawn:
+    """Draw so many more rows by chance, to be decided blind: Review shows them in the order "sample".
+
+    Raises RunError when nothing is left to draw.
+    """
+    return draws.draw(studio.store, run_id, dimension, rows)
+
+
+def standing(studio: Studio, run_id: str, dimension: str) -> Standing:
+    """How many rows were drawn and how many of them wait; quick."""
+    return draws.standing(studio.store, run_id, dimension)
+
+
+def sample(studio: Studio, run_id: str, dimension: str) -> Sample:
+    """What the blind sample of a run says of the labels as they are read now."""
+    calibrator = calibrators.active(studio.store, run_id, dimension)
+    key = ("sample", run_id, dimension)
+    now = (calibrator.id if calibrator else "", calibrators.adjusted_rows(studio.store, run_id, dimension))
+    return remembered(studio, key, run_id, lambda: draws.sample(studio.store, run_id, dimension), of=now)
+
+
+def promise(
+    studio: Studio, run_id: str, dimension: str, *, epsilon: float = EPSILON, delta: float = DELTA
+) -> Promise:
+    """The most rows of which at most the share `epsilon` is wrong, with confidence 1 - `delta`.
+
+    It is about the labels as they are read now, calibrator included, and believes only rows drawn by chance and
+    decided blind, or gold. Where sample after sample is drawn until it holds, each is tested at a smaller delta.
+    Raises RunError for an unknown run or dimension, and when no row was answered.
+    """
+    found = sample(studio, run_id, dimension)
+    if not found.row_ids:
+        raise RunError("No row of this run has an answer yet.", "Let the model label some rows first.")
+    covered = np.flatnonzero(found.inclusion > 0) if found.checked.size else np.arange(len(found.row_ids))
+    confidence, chance = found.confidence[covered], found.inclusion[covered]
+    places = np.searchsorted(covered, found.checked)
+    even = not found.checked.size or float(chance.min()) == float(chance.max())
+    inclusion = None if even else chance
+    look = found.standing.draws or None
+    acceptance = accept(
+        confidence, places, found.wrong, epsilon=epsilon, delta=delta, inclusion=inclusion, look=look
+    )
+    curve = risk_curve(confidence, places, found.wrong, delta=delta, inclusion=inclusion) if places.size else None
+    counts = decisions.counts(studio.store, run_id, dimension)
+    pace = (counts.median_seconds or SECONDS_PER_DECISION) / 60
+    left = int((confidence < acceptance.threshold).sum()) if acceptance.threshold is not None else len(confidence)
+    calibrator = calibrators.active(studio.store, run_id, dimension)
+    return Promise(
+        run_id=run_id,
+        dimension=dimension,
+        epsilon=epsilon,
+        delta=delta,
+        acceptance=acceptance,
+        curve=curve,
+        population=len(covered),
+        uncovered=len(found.row_ids) - len(covered),
+        checked=len(places),
+        skipped=found.skipped,
+        waiting=found.standing.waiting,
+        look_minutes=left * pace,
+        more_minutes=acceptance.more * pace if acceptance.more else None,
+        calibrator=calibrator.id if calibrator else "",
+        kept=promises.in_force(studio.store, run_id, dimension),
+    )
+
+
+def accept_promise(studio: Studio, offered: Promise) -> Kept:
+    """Accept the rows at or above the threshold; exports say so in a column and beside the file.
+
+    Raises RunError when nothing can be promised, when drawn rows still wait to be checked, when the calibrator has
+    not come to all rows, and when another one is in force by now.
+    """
+    run_id, dimension, found = offered.run_id, offered.dimension, offered.acceptance
+    if found.threshold is None:
+        raise RunError("Nothing can be promised yet.", found.why)
+    if draws.standing(studio.store, run_id, dimension).waiting:
+        raise RunError("Rows of the sample still wait to be checked.", "Decide them first; a part may mislead.")
+    if adjusted.waiting(studio.store, run_id, dimension):
+        raise RunError("The calibration is still being applied.", "Wait until it is, and look again.")
+    return promises.keep(
+        studio.store,
+        run_id,
+        dimension,
+        calibrator=offered.calibrator,
+        epsilon=offered.epsilon,
+        delta=offered.delta,
+        threshold=found.threshold,
+        rows=found.rows,
+        checked=found.checked,
+        wrong=found.wrong,
+        bound=found.bound,
+        sentence=offered.sentence,
+    )
+
+
+def withdraw_promise(studio: Studio, run_id: str, dimension: str) -> None:
+    """Take an accepted promise back."""
+    promises.withdraw(studio.store, run_id, dimension)
+
+
+def missing_labels(
+    studio: Studio, run_id: str, dimension: str, *, epsilon: float = EPSILON, delta: float = DELTA
+) -> int | None:
+    """About how many more blind labels the promise needs; 0 where it holds, None where no number would do."""
+    return promise(studio, run_id, dimension, epsilon=epsilon, delta=delta).acceptance.more

@@ -1,0 +1,273 @@
+"""Blind samples of a run: rows drawn by chance, to be decided without seeing what the model said.
+
+Rows are drawn in the order of their ids. An id is a SHA-256 of the text, so this order has nothing to do with what
+a text says or what anybody thinks of it, and the first rows in it are a uniform sample, the same on every machine.
+Rows whose truth is known already cost nothing and count as part of the sample where the order comes to them.
+
+Rows that were planned after a draw could not be drawn by it. The rows planned between two draws are a *stratum*;
+each has a sample of its own, and a draw goes where the share that was drawn is smallest. The sample of a stratum
+is its first rows in the order up to the first one that was drawn and not checked: leaving a hard row out for later
+does not make a sample look better. Checked are rows with a blind decision or gold; a rejected or skipped row
+counts as one whose label is wrong. What was undone waits again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from workspace.answers import Parameters, dimension_of
+from workspace.current import current_sql, judged_sql
+from workspace.errors import RunError
+from workspace.facts import DimensionSpec
+from workspace.ids import content_id
+from workspace.rows import scalar
+from workspace.runs import read_spec
+from workspace.store import Connection, Store
+from workspace.truth import truth_sql
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """A sample that was drawn: which of its run and dimension, from 1 on, and its rows, all to be checked."""
+
+    number: int
+    row_ids: tuple[str, ...]
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """Draws made, rows drawn in all, and those of them still `waiting` to be checked."""
+
+    draws: int
+    drawn: int
+    waiting: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is known of the N answered rows of a run from its sample of m.
+
+    `row_ids` N in ascending order; `confidence` [N], `label` [N], `probabilities` [N, k] and for a score `value`
+    [N] of the model, of a row a calibrator was fitted on as a fit without it has them; `inclusion` [N], the share
+    of its stratum that was checked, 0 where the sample says nothing. `checked` [m] places; `truth` [m], None for a
+    rejected or skipped row, of which `skipped` were.
+    """
+
+    row_ids: list[str]
+    confidence: npt.NDArray[np.float64]
+    label: list[str]
+    probabilities: npt.NDArray[np.float64]
+    value: npt.NDArray[np.float64]
+    inclusion: npt.NDArray[np.float64]
+    checked: npt.NDArray[np.int64]
+    truth: list[str | None]
+    skipped: int
+    standing: Standing
+
+    @property
+    def wrong(self) -> npt.NDArray[np.bool_]:
+        """Whether the label of each checked row is wrong [m]."""
+        said = [self.label[place] for place in self.checked]
+        return np.array([true != label for true, label in zip(self.truth, said, strict=True)], dtype=np.bool_)
+
+
+def draw(store: Store, run_id: str, dimension: str, rows: int) -> Drawn:
+    """Draw so many more rows to be checked, of all rows planned into the run; fewer where no more are left.
+
+    Rows that a rule left out and rows that failed are not drawn. Raises RunError for an unknown run or dimension,
+    and when nothing is left to draw.
+    """
+
+    def work(con: Connection) -> Drawn:
+        spec = read_spec(con, run_id)
+        asked = dimension_of(spec, dimension)
+        planned = scalar(con, "select count(*) from run_rows where run_id = ?", [run_id])
+        number = 1 + scalar(
+            con, "select max(number) from draws where run_id = ? and dimension = ?", [run_id, dimension]
+        )
+        sql, parameters = _frame(con, run_id, asked, planned)
+        found = con.execute(
+            f"""{sql}, ranked as (
+                select f.*, row_number() over (partition by stratum order by row_id)
+                    / count(*) over (partition by stratum) as rate
+                from frame f left join answers a using (row_id) where coalesce(a.answered, true)
+            )
+            select row_id, rate from ranked where not known and not drawn order by rate, row_id limit $limit""",
+            {**parameters, "limit": rows},
+        ).fetchall()
+        if not found:
+            raise RunError("Every row was drawn or is known already.", "There is nothing left to draw.")
+        con.execute(
+            """insert into draws select $id, $run, $task, $dimension, $number, unnest($rows::varchar[]), $planned,
+               unnest($rates::double[]), now()""",
+            {
+                "id": content_id(["draw", run_id, dimension, str(number)]),
+                "run": run_id,
+                "task": spec.task_name,
+                "dimension": dimension,
+                "number": number,
+                "rows": [row_id for row_id, _ in found],
+                "rates": [rate for _, rate in found],
+                "planned": planned,
+            },
+        ).fetchall()
+        return Drawn(number, tuple(row_id for row_id, _ in found))
+
+    return store.write(work)
+
+
+def standing(store: Store, run_id: str, dimension: str) -> Standing:
+    """How far the sample of a run is. Raises RunError for an unknown run or dimension."""
+    with store.read() as con:
+        return _standing(con, run_id, dimension_of(read_spec(con, run_id), dimension))
+
+
+def sample(store: Store, run_id: str, dimension: str) -> Sample:
+    """What the sample of a run says so far.
+
+    Without any draw the rows are one stratum, and the first ones in the order of ids whose truth is known are its
+    sample: all of them where all have gold. Raises RunError for an unknown run or dimension.
+    """
+    with store.read() as con:
+        con.execute("begin")
+        asked = dimension_of(read_spec(con, run_id), dimension)
+        planned = scalar(con, "select count(*) from run_rows where run_id = ?", [run_id])
+        sql, parameters = _frame(con, run_id, asked, planned)
+        table: pa.Table = con.sql(
+            f"""{sql}, ends as (
+                select stratum, max(row_id) filter (drawn) as last, bool_or(drawn) as touched
+                from frame group by stratum
+            ),
+            answered as (
+                select f.*, a.model_label, a.model_confidence, a.probabilities, a.value,
+                    s.row_id is not null as skipped,
+                    late or (touched and not drawn and not known
+                        and s.row_id is null and f.row_id < last) as missed,
+                    f.row_id <= coalesce(last, f.row_id) as within
+                from frame f join answers a using (row_id) join ends using (stratum)
+                left join (select distinct row_id from standing where action = 'skip') s using (row_id)
+                where a.answered
+            ),
+            ordered as (
+                select *, row_number() over (partition by stratum, missed order by row_id) as place from answered
+            ),
+            holes as (
+                select stratum, count(*) as size,
+                    coalesce(min(place) filter (not (within and (known or skipped))), max(place) + 1) as hole
+                from ordered where not missed group by stratum
+            )
+            select row_id, model_label, model_confidence, probabilities, coalesce(value, 'nan'::double) as value,
+                case when missed then 0.0 else (hole - 1) / size end as inclusion,
+                not missed and place < hole as checked, truth, known
+            from ordered left join holes using (stratum) order by row_id""",
+            params=parameters,
+        ).to_arrow_table()
+        now = _standing(con, run_id, asked)
+    checked = np.flatnonzero(table.column("checked").to_numpy())
+    truth, known = table.column("truth").take(checked).to_pylist(), table.column("known").take(checked).to_pylist()
+    flat = table.column("probabilities").combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return Sample(
+        row_ids=table.column("row_id").to_pylist(),
+        confidence=np.asarray(table.column("model_confidence").to_numpy(), dtype=np.float64),
+        label=table.column("model_label").to_pylist(),
+        probabilities=np.asarray(flat, dtype=np.float64).reshape(table.num_rows, len(asked.labels)),
+        value=np.asarray(table.column("value").to_numpy(), dtype=np.float64),
+        inclusion=np.asarray(table.column("inclusion").to_numpy(), dtype=np.float64),
+        checked=checked.astype(np.int64),
+        truth=truth,
+        skipped=known.count(False),
+        standing=now,
+    )
+
+
+def to_check(
+    store: Store,
+    run_id: str,
+    dimension: str,
+    *,
+    session: str,
+    exclude: Sequence[str],
+    limit: int,
+    domain: str | None,
+) -> list[tuple[str, int, str, str]]:
+    """(row id, number, text, domain) of drawn rows that wait to be checked, in the order they were drawn.
+
+    Rows skipped in this session are left out, rows skipped in others come last.
+    """
+    with store.read() as con:
+        asked = dimension_of(read_spec(con, run_id), dimension)
+        sql, parameters = _waiting(con, run_id, asked)
+        return con.execute(
+            f"""{sql}, skipped as (
+                select row_id, bool_or(session = $session) as here from standing
+                where action = 'skip' group by row_id
+            )
+            select r.id, r.row_no, r.text, coalesce(r.domain, '')
+            from waiting w join rows r on r.id = w.row_id left join skipped s on s.row_id = w.row_id
+            where not coalesce(s.here, false) and r.id not in (select unnest($exclude::varchar[]))
+                and ($domain is null or r.domain = $domain)
+            order by s.row_id is not null, w.number, w.inclusion, r.id limit $limit""",
+            {**parameters, "session": session, "exclude": list(exclude), "limit": limit, "domain": domain},
+        ).fetchall()
+
+
+def _frame(con: Connection, run_id: str, asked: DimensionSpec, planned: int) -> tuple[str, Parameters]:
+    """CTEs with `frame`: the rows of a run with their stratum from 0 on, whether they were planned after the last
+    draw (`late`), their truth, whether it is known, and whether they were drawn."""
+    cte, parameters = current_sql(con, run_id, asked.name, held_out=True)
+    true, more = truth_sql(con, asked)
+    ends = con.execute(
+        "select distinct planned from draws where run_id = ? and dimension = ? order by 1", [run_id, asked.name]
+    ).fetchall()
+    sql = f"""{cte}, {true}, {_KNOWN},
+frame as (
+    select p.row_id, len(list_filter($ends::bigint[], lambda stop: stop <= p.number)) as stratum,
+        len($ends::bigint[]) > 0 and p.number >= list_max($ends::bigint[]) as late,
+        k.label as truth, k.row_id is not null as known, d.row_id is not null as drawn
+    from run_rows p left join known_rows k using (row_id)
+    left join (select distinct row_id from draws where run_id = $run and dimension = $dimension) d using (row_id)
+    where p.run_id = $run and p.number < $planned
+)"""
+    return sql, {**parameters, **more, "ends": [end for (end,) in ends], "planned": planned}
+
+
+# Rows whose truth is known, null where a person who did not see the suggestion found no label right.
+_KNOWN = """known_rows as (
+    select coalesce(t.row_id, n.row_id) as row_id, t.label
+    from true_labels t full join (
+        select distinct row_id from standing where action = 'reject' and blind
+    ) n on n.row_id = t.row_id
+)"""
+
+
+def _waiting(con: Connection, run_id: str, asked: DimensionSpec) -> tuple[str, Parameters]:
+    judged, parameters = judged_sql(read_spec(con, run_id).task_name, asked.name)
+    true, more = truth_sql(con, asked)
+    sql = f"""{judged}, {true}, {_KNOWN},
+waiting as (
+    from draws d where run_id = $run and dimension = $dimension
+        and not exists (from known_rows k where k.row_id = d.row_id)
+        and not exists (
+            select 1 from facts f where f.run_id = $run and f.dimension = $dimension and f.row_id = d.row_id
+            group by f.row_id having not bool_or(kind = 'label')
+        )
+)"""
+    return sql, {**parameters, **more, "run": run_id}
+
+
+def _standing(con: Connection, run_id: str, asked: DimensionSpec) -> Standing:
+    ((draws, drawn),) = con.execute(
+        "select count(distinct number), count(*) from draws where run_id = ? and dimension = ?",
+        [run_id, asked.name],
+    ).fetchall()
+    if not draws:
+        return Standing(0, 0, 0)
+    sql, parameters = _waiting(con, run_id, asked)
+    skipped = "exists (from standing s where s.row_id = waiting.row_id and action = 'skip')"
+    return Standing(
+        draws, drawn, scalar(con, f"{sql} select count(*) from waiting where not {skipped}", parameters)
+    )
