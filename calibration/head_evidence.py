@@ -1,0 +1,79 @@
+"""What a head looks at: log-probabilities of the base and of every voice, and embeddings, some of them missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from calibration.logprobs import LOG_FLOOR, BoolArray, FloatArray, IntArray, as_logprobs, log_softmax
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """About n rows, all finite."""
+
+    scores: FloatArray  # [n, 1 + v, k]: the base, then by how much each voice differs from it; each sums to 0
+    embeddings: FloatArray  # [n, e], zeros where unknown; e is 0 where there are none
+    embedded: BoolArray  # [n], whether the embedding is known
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, rows: npt.NDArray[np.generic]) -> Evidence:
+        """The evidence about some rows, by places or by a mask."""
+        return Evidence(self.scores[rows], self.embeddings[rows], self.embedded[rows])
+
+    def keys(self) -> list[bytes]:
+        """Of every row something equal only for rows with equal evidence, and in the same order everywhere."""
+        parts = (self.embedded[:, None], self.embeddings, self.scores.reshape(len(self), -1))
+        everything: FloatArray = np.concatenate(parts, axis=1)
+        return [row.tobytes() for row in everything + 0.0]  # adding zero makes one of the two zeros there are
+
+    def contents(self) -> list[bytes]:
+        """Equal for rows that are the same text as far as can be told: the embedding, or else the scores."""
+        scores = self.scores.reshape(len(self), -1) + 0.0
+        embeddings = self.embeddings + 0.0
+        return [
+            b"e" + embeddings[row].tobytes() if known else b"s" + scores[row].tobytes()
+            for row, known in enumerate(self.embedded)
+        ]
+
+
+def evidence(
+    base: npt.ArrayLike, voices: npt.ArrayLike | None = None, embeddings: npt.ArrayLike | None = None
+) -> Evidence:
+    """Check and convert `base` [n, k], `voices` [n, v, k] and `embeddings` [n, e].
+
+    A label held for impossible counts as `LOG_FLOOR`. A voice that is NaN for a row has not been heard there and
+    is taken to say what the base says; an embedding that is NaN is unknown. Raises ValueError for other shapes.
+    """
+    first = np.maximum(log_softmax(as_logprobs(base)), LOG_FLOOR)
+    n, k = first.shape
+    others = np.empty((n, 0, k)) if voices is None else np.asarray(voices, dtype=np.float64)
+    if others.ndim != 3 or others.shape[::2] != (n, k):
+        raise ValueError(f"voices must have shape [{n} rows, voices, {k} labels], not {others.shape}")
+    heard = ~np.isnan(others).any(axis=2, keepdims=True)
+    flat = np.where(heard, others, 0.0).reshape(-1, k)
+    said = np.maximum(log_softmax(flat), LOG_FLOOR).reshape(others.shape)
+    scores = np.concatenate([first[:, None], np.where(heard, said - first[:, None], 0.0)], axis=1)
+    scores -= scores.mean(axis=2, keepdims=True)
+    vectors = np.empty((n, 0)) if embeddings is None else np.asarray(embeddings, dtype=np.float64)
+    if vectors.ndim != 2 or len(vectors) != n or np.isinf(vectors).any():
+        raise ValueError(f"embeddings must be finite, of shape [{n} rows, numbers], not {vectors.shape}")
+    embedded = ~np.isnan(vectors).any(axis=1) & (vectors.shape[1] > 0)
+    return Evidence(scores, np.where(embedded[:, None], vectors, 0.0), embedded)
+
+
+def fair_folds(seen: Evidence, truth: IntArray, folds: int) -> IntArray:
+    """The fold of every row, [n] in 0..folds-1: texts that occur twice are in one fold, and every fold has its
+    share of every label. Depends neither on a seed nor on the order of the rows."""
+    members: dict[bytes, list[int]] = {}
+    for row, content in enumerate(seen.contents()):
+        members.setdefault(content, []).append(row)
+    order = sorted(members, key=lambda content: (min(int(truth[row]) for row in members[content]), content))
+    fold = np.empty(len(truth), dtype=np.int64)
+    for number, content in enumerate(order):
+        fold[members[content]] = number % folds
+    return fold
