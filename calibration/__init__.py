@@ -9,6 +9,7 @@ in 0..1. Wrong shapes and values raise ValueError; nothing returns NaN.
 """
 
 from calibration.agreement import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha
+from calibration.annotators import Consensus, dawid_skene
 from calibration.assessment import ENOUGH_ROWS, Assessment, assess
 from calibration.bias import HALF_STRENGTH, correct_label_bias, label_bias
 from calibration.bounds import clopper_pearson_upper
@@ -23,8 +24,11 @@ from calibration.calibration_error import (
 )
 from calibration.calibrators import METHODS, Calibrator, fit, from_json
 from calibration.confusion import kappa, macro_f1
+from calibration.drift import FitCheck, Shift, check_fit, check_fit_by_group, confidence_shift, spiegelhalter
 from calibration.folds import cross_fit, deal_folds
+from calibration.head import Head, cross_fit_head, fit_head
 from calibration.intervals import Estimate, Undefined, bootstrap_interval, wilson_interval
+from calibration.label_errors import LabelErrors, find_label_errors, find_score_errors
 from calibration.logprobs import log_softmax, top_label
 from calibration.metric_table import Metric
 from calibration.metrics import accuracy, calibration_error_interval, evaluate, evaluate_scores
@@ -48,12 +52,17 @@ __all__ = [
     "Bin",
     "BrierParts",
     "Calibrator",
+    "Consensus",
     "Draw",
     "Estimate",
+    "FitCheck",
+    "Head",
+    "LabelErrors",
     "Metric",
     "Recommendation",
     "RiskCoverage",
     "RiskCurve",
+    "Shift",
     "SmoothCurve",
     "Temperature",
     "Total",
@@ -69,14 +78,19 @@ __all__ = [
     "brier",
     "brier_parts",
     "calibration_error_interval",
+    "check_fit",
+    "check_fit_by_group",
     "class_shares",
     "classwise_calibration_error",
     "clopper_pearson_upper",
     "cohen_kappa",
+    "confidence_shift",
     "conformal_threshold",
     "correct_label_bias",
     "cross_fit",
+    "cross_fit_head",
     "cross_fit_temperature",
+    "dawid_skene",
     "deal_folds",
     "debiased_calibration_error",
     "draw",
@@ -84,7 +98,10 @@ __all__ = [
     "evaluate_scores",
     "even_rates",
     "expected_calibration_error",
+    "find_label_errors",
+    "find_score_errors",
     "fit",
+    "fit_head",
     "fit_temperature",
     "fleiss_kappa",
     "from_json",
@@ -107,6 +124,7 @@ __all__ = [
     "smooth_calibration_error",
     "smooth_curve",
     "spearman",
+    "spiegelhalter",
     "top_label",
     "wilson_interval",
 ]

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 
-from calibration.logprobs import FloatArray, IntArray
-from calibration.metrics import LEVEL, Estimate
+from calibration.confusion import beyond_chance, kappa_of, label_counts
+from calibration.intervals import LEVEL, RESAMPLES, Estimate, Redraws, percentile_interval
+from calibration.logprobs import BoolArray, FloatArray, IntArray
 
 Scale = Literal["nominal", "ordinal", "interval"]
-RESAMPLES = 500
+# Values told apart in draws; where there are more, neighbours are taken together there.
+_MOST_LEVELS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,13 @@ def cohen_kappa(
         return Agreement(None, 0, "No row was labeled by both.")
     if np.unique(both).size == 1:
         return Agreement(None, len(both), "Both gave one and the same label to every row, so chance explains all.")
-    return _bootstrapped(_kappa_of_pair, both.astype(np.float64), resamples, seed, level)
+    both = both[np.lexsort(both.T)]
+    size = int(both.max()) + 1
+
+    def kappa(drawn: Redraws | None) -> FloatArray:
+        return kappa_of(label_counts(both[:, 0], both[:, 1], size, drawn))
+
+    return _measured(kappa, len(both), resamples, seed, level)
 
 
 def fleiss_kappa(
@@ -63,7 +73,14 @@ def fleiss_kappa(
     counts = _counts(table[given == most])
     if (counts.sum(axis=0) > 0).sum() == 1:
         return Agreement(None, len(counts), "Everybody gave one and the same label, so chance explains all.")
-    return _bootstrapped(_fleiss, counts, resamples, seed, level)
+    agreeing = (counts * (counts - 1)).sum(axis=1) / (most * (most - 1))
+
+    def kappa(drawn: Redraws | None) -> FloatArray:
+        units = _summed(np.ones(len(counts)), drawn)
+        shares = [_summed(each, drawn) / (units * most) for each in counts.T]
+        return beyond_chance(_summed(agreeing, drawn) / units, np.square(shares).sum(axis=0))
+
+    return _measured(kappa, len(counts), resamples, seed, level)
 
 
 def krippendorff_alpha(
@@ -88,76 +105,118 @@ def krippendorff_alpha(
     kept = values[np.isfinite(values).sum(axis=1) >= 2]
     if len(kept) == 0:
         return Agreement(None, 0, "No row was rated by two people.")
-    levels, index = np.unique(kept[np.isfinite(kept)], return_inverse=True)
+    given = np.isfinite(kept)
+    levels, index = np.unique(kept[given], return_inverse=True)
     if levels.size == 1:
         return Agreement(None, len(kept), "Everybody gave one and the same value, so chance explains all.")
-    places = np.full(kept.shape, -1, dtype=np.int64)
-    places[np.isfinite(kept)] = index
-    counts = _counts(places)
-
-    def alpha(units: FloatArray) -> float:
-        return _alpha(units, levels, scale)
-
-    return _bootstrapped(alpha, counts, resamples, seed, level)
-
-
-def _kappa_of_pair(pairs: FloatArray) -> float:
-    both = pairs.astype(np.int64)
-    observed = float((both[:, 0] == both[:, 1]).mean())
-    size = int(both.max()) + 1
-    shares = [np.bincount(both[:, rater], minlength=size) / len(both) for rater in (0, 1)]
-    expected = float(shares[0] @ shares[1])
-    return (observed - expected) / (1 - expected) if expected < 1 else np.nan
-
-
-def _fleiss(counts: FloatArray) -> float:
-    raters = counts[0].sum()
-    agreeing = float(((counts * (counts - 1)).sum(axis=1) / (raters * (raters - 1))).mean())
-    shares = counts.sum(axis=0) / counts.sum()
-    expected = float((shares**2).sum())
-    return (agreeing - expected) / (1 - expected) if expected < 1 else np.nan
-
-
-def _alpha(counts: FloatArray, levels: FloatArray, scale: Scale) -> float:
-    """From how often each unit was given each value: 1 - observed over expected disagreement."""
-    given = counts.sum(axis=1, keepdims=True)
-    totals = counts.sum(axis=0)
-    number = totals.sum()
-    coincidences = (counts / (given - 1)).T @ counts - np.diag((counts / (given - 1)).sum(axis=0))
-    difference = _difference(totals, levels, scale)
-    expected = float((np.outer(totals, totals) * difference).sum()) / (number - 1)
-    return 1.0 - float((coincidences * difference).sum()) / expected if expected > 0 else np.nan
-
-
-def _difference(totals: FloatArray, levels: FloatArray, scale: Scale) -> FloatArray:
-    if scale == "nominal":
-        return 1.0 - np.eye(levels.size)
     if scale == "interval":
-        return np.square(levels[:, None] - levels[None, :])
-    # Between two values lie all that were given from the one to the other, the two themselves by half.
-    middle = np.cumsum(totals) - totals / 2
-    return np.square(middle[:, None] - middle[None, :])
+        return _measured(_interval_alpha(np.where(given, kept, 0.0), given), len(kept), resamples, seed, level)
+    places = np.zeros(kept.shape, dtype=np.int64)
+    places[given] = index
+    if scale == "nominal":
+        return _measured(_nominal_alpha(places, given), len(kept), resamples, seed, level)
+    ranks = np.zeros(kept.shape)
+    ranks[given] = rankdata(kept[given])
+    exact = _interval_alpha(ranks, given)
+    if levels.size > _MOST_LEVELS:
+        places = places * _MOST_LEVELS // levels.size
+    drawn = _ordinal_alpha(places, given, min(levels.size, _MOST_LEVELS))
+    return _measured(exact, len(kept), resamples, seed, level, drawn)
 
 
-def _bootstrapped(
-    statistic: Callable[[FloatArray], float], units: FloatArray, resamples: int, seed: int, level: float
+# What a statistic is for the units themselves (None), or in each draw of them [resamples].
+Statistic = Callable[[Redraws | None], FloatArray]
+
+
+def _interval_alpha(values: FloatArray, given: BoolArray) -> Statistic:
+    """Disagreement within units and among all values, both as variances. Midranks make it the ordinal alpha of the
+    rows themselves, for between two values lie all that were given from the one to the other."""
+    values = np.where(given, values - values[given].mean(), 0.0)
+    number, total = given.sum(axis=1).astype(np.float64), values.sum(axis=1)
+    squares = np.square(values).sum(axis=1)
+    within = (number * squares - total**2) / (number - 1)
+
+    def alpha(drawn: Redraws | None) -> FloatArray:
+        all_given = _summed(number, drawn)
+        among = all_given * _summed(squares, drawn) - _summed(total, drawn) ** 2
+        return _beyond_disagreement(_summed(within, drawn), among / (all_given - 1))
+
+    return alpha
+
+
+def _nominal_alpha(places: IntArray, given: BoolArray) -> Statistic:
+    number = given.sum(axis=1).astype(np.float64)
+    counts = _counts(np.where(given, places, -1))
+    within = (number**2 - np.square(counts).sum(axis=1)) / (number - 1)
+
+    def alpha(drawn: Redraws | None) -> FloatArray:
+        all_given = _summed(number, drawn)
+        among = all_given**2 - np.square([_summed(each, drawn) for each in counts.T]).sum(axis=0)
+        return _beyond_disagreement(_summed(within, drawn), among / (all_given - 1))
+
+    return alpha
+
+
+def _ordinal_alpha(places: IntArray, given: BoolArray, levels: int) -> Statistic:
+    """From the table of coinciding values, because the distance of two values depends on what was drawn."""
+    number = given.sum(axis=1).astype(np.float64)
+
+    def alpha(drawn: Redraws | None) -> FloatArray:
+        table: FloatArray | float = 0.0
+        for one, other in combinations(range(places.shape[1]), 2):
+            weights = given[:, one] * given[:, other] / (number - 1)
+            table = table + _summed(weights, drawn, places[:, one] * levels + places[:, other], levels**2)
+        half = np.reshape(table, (-1, levels, levels))
+        coincidences = half + half.transpose(0, 2, 1)
+        totals = coincidences.sum(axis=2)
+        middle = np.cumsum(totals, axis=1) - totals / 2
+        distance = np.square(middle[:, :, None] - middle[:, None, :])
+        among = np.einsum("rc,rk,rck->r", totals, totals, distance) / (totals.sum(axis=1) - 1)
+        found = _beyond_disagreement((coincidences * distance).sum(axis=(1, 2)), among)
+        return found if drawn is not None else found[0]
+
+    return alpha
+
+
+def _beyond_disagreement(within: FloatArray, among: FloatArray) -> FloatArray:
+    """1 - observed / expected disagreement; NaN where none is expected."""
+    # Rounding may leave a trace of disagreement where there is none.
+    some = among > 1e-12
+    share: FloatArray = np.divide(within, among, out=np.full(np.shape(among), np.nan), where=some)
+    return 1.0 - share
+
+
+def _measured(
+    statistic: Statistic,
+    units: int,
+    resamples: int,
+    seed: int,
+    level: float,
+    in_draws: Statistic | None = None,
 ) -> Agreement:
-    """Draws in which everything happens to be alike are left out: there the statistic is not defined."""
-    generator = np.random.default_rng(seed)
-    value = float(statistic(units))
-    drawn = np.array([statistic(units[generator.integers(0, len(units), len(units))]) for _ in range(resamples)])
-    drawn = drawn[np.isfinite(drawn)]
-    tail = (1 - level) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail]) if drawn.size else (value, value)
-    return Agreement(Estimate(value, min(value, float(low)), max(value, float(high))), len(units))
+    """With its interval. `in_draws`: a coarser one for the draws, whose offset is taken out."""
+    value, coarse = float(statistic(None)), in_draws or statistic
+    draws = coarse(Redraws(units, resamples, seed)) + (value - float(coarse(None)))
+    return Agreement(percentile_interval(value, draws, level), units)
+
+
+def _summed(
+    weights: FloatArray, drawn: Redraws | None, cell: IntArray | None = None, cells: int = 1
+) -> FloatArray:
+    """Sums over units: a number or [cells], and one such per draw."""
+    if drawn is None:
+        summed = weights.sum() if cell is None else np.bincount(cell, weights, cells)
+        return np.asarray(summed, dtype=np.float64)
+    sums = drawn.sums(weights, cell, cells)
+    return sums[:, 0] if cell is None else sums
 
 
 def _counts(table: IntArray) -> FloatArray:
     """[units, labels]: how often each label was given to each unit."""
-    counts = np.zeros((len(table), int(table.max(initial=0)) + 1))
+    labels = int(table.max(initial=0)) + 1
     unit, rater = np.nonzero(table >= 0)
-    np.add.at(counts, (unit, table[unit, rater]), 1.0)
-    return counts
+    counts = np.bincount(unit * labels + table[unit, rater], minlength=len(table) * labels)
+    return counts.reshape(len(table), labels).astype(np.float64)
 
 
 def _labels(labels: npt.ArrayLike, dimensions: int) -> IntArray:

@@ -66,8 +66,14 @@ def kappa_of(counts: LabelCounts) -> FloatArray:
     rows = counts.given.sum(axis=-1)
     observed = counts.both.sum(axis=-1) / rows
     expected = (counts.given * counts.true).sum(axis=-1) / rows**2
+    return beyond_chance(observed, expected)
+
+
+def beyond_chance(observed: FloatArray, expected: FloatArray) -> FloatArray:
+    """(observed - expected) / (1 - expected) agreement [...]; NaN where chance alone explains all."""
+    room = 1 - expected
     beyond: FloatArray = np.divide(
-        observed - expected, 1 - expected, out=np.full(np.shape(rows), np.nan), where=expected < 1
+        observed - expected, room, out=np.full(np.shape(room), np.nan), where=room > 1e-12
     )
     return beyond
 

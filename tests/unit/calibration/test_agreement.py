@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import cohen_kappa_score
 
 from calibration import Agreement, cohen_kappa, fleiss_kappa, krippendorff_alpha
+from calibration.agreement import Scale
+from calibration.intervals import Redraws
 
 GAP = np.nan
 # Krippendorff 2011, section C: 4 observers, 12 units.
@@ -54,6 +56,7 @@ def test_fleiss_gives_the_published_value() -> None:
     assert value(fleiss_kappa(ratings)) == pytest.approx(0.210, abs=5e-4)
 
 
+@settings(max_examples=40)
 @given(arrays(np.int64, (40, 2), elements=st.integers(0, 3)))
 def test_cohen_is_what_scikit_learn_says(pairs: np.ndarray) -> None:
     found = cohen_kappa(pairs[:, 0], pairs[:, 1], resamples=1)
@@ -61,6 +64,7 @@ def test_cohen_is_what_scikit_learn_says(pairs: np.ndarray) -> None:
         assert found.estimate.value == pytest.approx(cohen_kappa_score(pairs[:, 0], pairs[:, 1]), abs=1e-12)
 
 
+@settings(max_examples=40)
 @given(arrays(np.int64, (12, 3), elements=st.integers(-1, 3)))
 def test_the_order_of_units_and_raters_changes_nothing(ratings: np.ndarray) -> None:
     order = np.random.default_rng(1).permutation(12)
@@ -72,6 +76,7 @@ def test_the_order_of_units_and_raters_changes_nothing(ratings: np.ndarray) -> N
             assert plain.estimate.value == pytest.approx(other.estimate.value, abs=1e-12)
 
 
+@settings(max_examples=40)
 @given(arrays(np.int64, (15, 1), elements=st.integers(0, 4)))
 def test_people_who_always_agree_have_agreement_one(labels: np.ndarray) -> None:
     ratings = np.repeat(labels, 3, axis=1)
@@ -104,6 +109,35 @@ def test_an_interval_holds_its_value_and_is_the_same_each_time() -> None:
     assert found.estimate is not None
     assert found.estimate.low <= found.estimate.value <= found.estimate.high
     assert found.estimate.low > 0.2
+
+
+def test_draws_of_each_scale_are_what_the_drawn_units_give() -> None:
+    """The statistics are computed from sums; here each drawn set of units is written out and measured anew."""
+    generator = np.random.default_rng(4)
+    ratings = generator.integers(0, 4, (30, 1)) + generator.integers(0, 2, (30, 3))
+    drawn = Redraws(30, 500)
+    times = np.stack([drawn.sums(np.eye(30)[unit])[:, 0] for unit in range(30)], axis=1).astype(int)
+    scales: list[Scale] = ["nominal", "ordinal", "interval"]
+    for scale in scales:
+        again = [value(krippendorff_alpha(np.repeat(ratings, many, axis=0), scale, resamples=1)) for many in times]
+        estimate = krippendorff_alpha(ratings, scale).estimate
+        assert estimate is not None
+        assert (estimate.low, estimate.high) == pytest.approx(np.quantile(again, [0.025, 0.975]), abs=1e-12)
+
+
+def test_values_without_steps_are_measured_as_well() -> None:
+    generator = np.random.default_rng(5)
+    truth = generator.random((3000, 1)) * 10
+    ratings = truth + generator.normal(0, 1, (3000, 3))
+    ratings[generator.random(ratings.shape) < 0.2] = np.nan
+    reliability = (100 / 12) / (100 / 12 + 1)  # variance of the truth in that of the ratings
+    scales: tuple[Scale, ...] = ("interval", "ordinal")
+    for scale in scales:
+        estimate = krippendorff_alpha(ratings, scale).estimate
+        assert estimate is not None
+        assert estimate.low < reliability < estimate.high or scale == "ordinal"
+        assert estimate.value == pytest.approx(reliability, abs=0.03)
+        assert 0.005 < estimate.high - estimate.low < 0.03
 
 
 def test_wrong_shapes_are_refused() -> None:
