@@ -73,11 +73,11 @@ def confident_joint(logprobs: npt.ArrayLike, given: npt.ArrayLike) -> IntArray:
 def find_score_errors(
     logprobs: npt.ArrayLike, given: npt.ArrayLike, *, false_share: float = FALSE_SHARE
 ) -> LabelErrors:
-    """Suspects among scores `given` [n], indices of the k ordered values: those far out in the model's distribution.
+    """Suspects among scores `given` [n], indices of the k ordered values: those far out for the model.
 
     A score one step off is no error, so a row is judged by how improbable a value at least as far out is on either
     side (mid-p, so that a value counts half towards its own side). As many are shown as keep the expected share of
-    suspects by chance below `false_share` (Benjamini, Hochberg 1995). Raises ValueError for wrong shapes or values.
+    suspects by chance below `false_share` (Benjamini, Hochberg 1995). Raises ValueError as above.
     """
     probabilities = np.exp(log_softmax(as_logprobs(logprobs)))
     n, k = probabilities.shape

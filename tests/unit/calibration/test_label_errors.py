@@ -23,8 +23,8 @@ def planted(rows: int, k: int, share: float) -> tuple[FloatArray, IntArray, IntA
 def test_planted_errors_are_found_first() -> None:
     scores, labels, wrong = planted(1000, 4, 0.05)
     found = find_label_errors(scores, labels)
-    assert np.isin(found.places[: len(wrong)], wrong).mean() > 0.9
-    assert np.isin(wrong, found.places).mean() > 0.9
+    assert np.isin(found.places, wrong).mean() > 0.95
+    assert np.isin(wrong, found.places).mean() > 0.8
     assert found.share == pytest.approx(0.05, abs=0.02)
     assert (np.diff(found.margin) >= 0).all()
     assert (found.margin <= 0).all()

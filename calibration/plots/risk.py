@@ -1,0 +1,116 @@
+"""How many rows can be accepted at which error: the risk-coverage curve with the promise marked on it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy.typing as npt
+import plotly.graph_objects as go
+
+from calibration.plots.style import Palette, Row, colours_of, dress, share, translucent
+
+
+class Curve(Protocol):
+    """Nested sets of rows, the surest first, every array [s]; `calibration.risk_curve` gives one."""
+
+    @property
+    def threshold(self) -> npt.NDArray: ...  # type: ignore[type-arg]
+    @property
+    def coverage(self) -> npt.NDArray: ...  # type: ignore[type-arg]
+    @property
+    def rows(self) -> npt.NDArray: ...  # type: ignore[type-arg]
+    @property
+    def risk(self) -> npt.NDArray: ...  # type: ignore[type-arg]
+    @property
+    def bound(self) -> npt.NDArray: ...  # type: ignore[type-arg]
+
+
+def risk_coverage_figure(
+    curve: Curve,
+    *,
+    epsilon: float,
+    accepted: int = 0,
+    dark: bool = False,
+    palette: Palette | None = None,
+    height: int = 420,
+) -> go.Figure:
+    """Error among the accepted rows against the share accepted, with its upper bound and the target `epsilon`.
+
+    `accepted`: how many rows the promise accepts; that point is marked, nothing is marked for 0. Every point's
+    `customdata` = [threshold, rows]. Source of the curve: El-Yaniv, Wiener 2010; the bound is `curve.bound`.
+    """
+    colours = colours_of(dark, palette)
+    points = range(len(curve.rows))
+    rows: list[Row] = [
+        {
+            "accepted_share": float(curve.coverage[i]),
+            "accepted_rows": int(curve.rows[i]),
+            "threshold": float(curve.threshold[i]),
+            "error": float(curve.risk[i]),
+            "error_at_most": float(curve.bound[i]),
+        }
+        for i in points
+    ]
+    words = [
+        f"{rows_:,} rows ({share(float(part))}) at least {float(sure):.1%} sure<br>"
+        f"{float(error):.1%} wrong, at most {float(bound):.1%}"
+        for part, rows_, sure, error, bound in zip(
+            curve.coverage, curve.rows, curve.threshold, curve.risk, curve.bound, strict=True
+        )
+    ]
+    figure = go.Figure()
+    # At 100 % the bound of few checked rows would squeeze everything else to the bottom.
+    top = min(1.0, max(2.5 * epsilon, 1.25 * max((float(curve.risk[i]) for i in points), default=epsilon)))
+    figure.add_hrect(y0=0, y1=epsilon, fillcolor=translucent(colours.accent, 0.07), line_width=0, layer="below")
+    figure.add_scatter(
+        x=curve.coverage,
+        y=curve.bound,
+        mode="lines",
+        line={"width": 1.5, "color": colours.accent, "dash": "dot", "shape": "hv"},
+        hoverinfo="skip",
+        name="at most, with confidence",
+    )
+    figure.add_scatter(
+        x=curve.coverage,
+        y=curve.risk,
+        mode="lines+markers",
+        line={"width": 2.5, "color": colours.accent},
+        marker={"size": 5, "color": colours.accent},
+        customdata=[[float(curve.threshold[i]), int(curve.rows[i])] for i in points],
+        hovertext=words,
+        hovertemplate="%{hovertext}<extra></extra>",
+        name="wrong among the checked ones",
+    )
+    _target(figure, epsilon, colours)
+    at = [i for i in points if int(curve.rows[i]) == accepted]
+    if at:
+        _chosen(figure, float(curve.coverage[at[0]]), float(curve.risk[at[0]]), accepted, colours)
+    dress(figure, colours, height, rows)
+    figure.update_xaxes(range=[0, 1.01], tickformat=".0%", title_text="rows accepted, the surest first")
+    figure.update_yaxes(range=[0, top], tickformat=".0%", title_text="wrong among them")
+    return figure
+
+
+def _target(figure: go.Figure, epsilon: float, colours: Palette) -> None:
+    figure.add_hline(
+        y=epsilon,
+        line={"color": colours.muted, "width": 2, "dash": "dash"},
+        annotation={"text": f"target: {epsilon:.1%} wrong".replace(".0%", "%"), "font": {"color": colours.muted}},
+        annotation_position="top left",
+    )
+
+
+def _chosen(figure: go.Figure, coverage: float, risk: float, accepted: int, colours: Palette) -> None:
+    figure.add_vline(x=coverage, line={"color": colours.text, "width": 1, "dash": "dot"}, opacity=0.6)
+    figure.add_scatter(
+        x=[coverage],
+        y=[risk],
+        mode="markers+text",
+        marker={"size": 15, "color": colours.surface, "line": {"color": colours.accent, "width": 4}},
+        text=[f"<b>{accepted:,} rows accepted</b>"],
+        textposition="top left" if coverage > 0.5 else "top right",
+        textfont={"color": colours.text},
+        hoverinfo="skip",
+        cliponaxis=False,
+        showlegend=False,
+    )
