@@ -94,4 +94,6 @@ def store(kept: Iterable[Answers], file: Path = FILE) -> None:
             f"{key}/labels": np.array(one.labels),
         }
     file.parent.mkdir(exist_ok=True)
-    np.savez_compressed(file, allow_pickle=False, **arrays)
+    beside = file.with_suffix(".writing.npz")  # whoever reads meanwhile finds the old file or the new one
+    np.savez_compressed(beside, allow_pickle=False, **arrays)
+    beside.replace(file)

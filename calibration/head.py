@@ -78,7 +78,7 @@ class Head(Document):
         if self.is_base:
             return log_softmax(scores)
         added = np.einsum("v,nvk->nk", np.array(self.weights), seen.scores) + np.array(self.offsets)
-        added += seen.scores.reshape(n, -1) @ np.array(self.confusion)
+        added += seen.numbers @ np.array(self.confusion)
         if self.centre:
             known = np.where(seen.embedded[:, None], seen.embeddings - np.array(self.centre), 0.0)
             added += known @ np.array(self.likeness)

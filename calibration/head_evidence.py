@@ -21,20 +21,24 @@ class Evidence:
     def __len__(self) -> int:
         return len(self.scores)
 
+    @property
+    def numbers(self) -> FloatArray:
+        """The scores as one row of numbers each, [n, (1 + v) k]."""
+        return self.scores.reshape(len(self), self.scores.shape[1] * self.scores.shape[2])
+
     def take(self, rows: npt.NDArray[np.generic]) -> Evidence:
         """The evidence about some rows, by places or by a mask."""
         return Evidence(self.scores[rows], self.embeddings[rows], self.embedded[rows])
 
     def keys(self) -> list[bytes]:
         """Of every row something equal only for rows with equal evidence, and in the same order everywhere."""
-        parts = (self.embedded[:, None], self.embeddings, self.scores.reshape(len(self), -1))
+        parts = (self.embedded[:, None], self.embeddings, self.numbers)
         everything: FloatArray = np.concatenate(parts, axis=1)
         return [row.tobytes() for row in everything + 0.0]  # adding zero makes one of the two zeros there are
 
     def contents(self) -> list[bytes]:
         """Equal for rows that are the same text as far as can be told: the embedding, or else the scores."""
-        scores = self.scores.reshape(len(self), -1) + 0.0
-        embeddings = self.embeddings + 0.0
+        scores, embeddings = self.numbers + 0.0, self.embeddings + 0.0
         return [
             b"e" + embeddings[row].tobytes() if known else b"s" + scores[row].tobytes()
             for row, known in enumerate(self.embedded)

@@ -39,7 +39,7 @@ class Scale:
 
     def columns(self, seen: Evidence) -> FloatArray:
         """[n, 1 + (1 + v) k + e]: one, scores, embedding; an unknown embedding is the mean one."""
-        scores = (seen.scores - self.middle).reshape(len(seen), -1) / self.size
+        scores = (seen.numbers - self.middle.ravel()) / self.size
         embeddings = np.where(seen.embedded[:, None], seen.embeddings - self.centre, 0.0) / self.length
         return np.concatenate([np.ones((len(seen), 1)), scores, embeddings], axis=1)
 
