@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from calibration.metrics import Bin
-from calibration.plots.style import Palette, Row, colours_of, dress, span, translucent
+from calibration.plots.style import FEW_SHARES, SHARES, Palette, Row, colours_of, dress, span, translucent
 
 # With fewer rows than this in a bin its share of right labels is mostly chance; it is drawn hollow and unjoined.
 FEW_ROWS = 10
@@ -53,8 +53,8 @@ def reliability_figure(
         _counts(figure, after, AFTER, colours.accent)
     figure.update_layout(barmode="overlay")
     dress(figure, colours, height, _rows(before, BEFORE) + _rows(after or (), AFTER))
-    figure.update_xaxes(range=[0, 1], tickformat=".0%")
-    figure.update_yaxes(range=[0, 1], tickformat=".0%", title_text="how often it was right", row=1, col=1)
+    figure.update_xaxes(**SHARES)
+    figure.update_yaxes(**SHARES, title_text="how often it was right", row=1, col=1)
     figure.update_yaxes(title_text="rows", rangemode="tozero", nticks=4, row=2, col=1)
     figure.update_xaxes(title_text="how sure the model was", row=2, col=1)
     return figure
@@ -84,7 +84,7 @@ def domains_figure(
         shared_yaxes="all",
         subplot_titles=titles or None,
         horizontal_spacing=0.04,
-        vertical_spacing=min(0.2, 0.36 / lines),
+        vertical_spacing=min(0.2, 0.3 / lines),
     )
     for place, name in enumerate(names):
         row, column = place // columns + 1, place % columns + 1
@@ -98,8 +98,10 @@ def domains_figure(
     )
     figure.update_layout(showlegend=False)
     figure.update_annotations(font={"color": colours.text, "size": 13})
-    figure.update_xaxes(range=[0, 1.02], tickformat=".0%", nticks=4)
-    figure.update_yaxes(range=[0, 1.02], tickformat=".0%", nticks=4)
+    figure.update_xaxes(**FEW_SHARES)
+    figure.update_yaxes(**FEW_SHARES)
+    for place in range(max(0, len(names) - columns), len(names)):  # the lowest of each column, also beside a gap
+        figure.update_xaxes(showticklabels=True, row=place // columns + 1, col=place % columns + 1)
     return figure
 
 
@@ -132,7 +134,10 @@ def confidence_figure(
             x=(edges[:-1] + edges[1:]) / 2,
             y=counts,
             width=0.92 / bins,
-            marker={"color": translucent(colour, fill), "line": {"color": colour, "width": 0 if taken else 1.5}},
+            marker={
+                "color": translucent(colour, fill),
+                "line": {"color": colour, "width": [0 if taken or not count else 1.5 for count in counts]},
+            },
             customdata=[[float(edges[b]), float(edges[b + 1])] for b in range(bins)],
             hovertext=[f"{counts[b]:,} rows are {edges[b]:.0%} to {edges[b + 1]:.0%} sure" for b in range(bins)],
             hovertemplate="%{hovertext}<extra></extra>",
@@ -146,8 +151,13 @@ def confidence_figure(
     dress(figure, colours, height, rows)
     figure.update_layout(barmode="stack", showlegend=threshold is not None)
     if threshold is not None:
-        figure.add_vline(x=threshold, line={"color": colours.text, "width": 1, "dash": "dot"})
-    figure.update_xaxes(range=[0, 1], tickformat=".0%", title_text="how sure the label is")
+        figure.add_vline(
+            x=threshold,
+            line={"color": colours.text, "width": 1, "dash": "dot"},
+            annotation={"text": f"from {threshold:.1%} on", "font": {"color": colours.text}},
+            annotation_position="top left",
+        )
+    figure.update_xaxes(**SHARES, title_text="how sure the label is")
     figure.update_yaxes(title_text="rows", rangemode="tozero", nticks=4)
     return figure
 

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy.typing as npt
 import plotly.graph_objects as go
 
-from calibration.plots.style import Palette, Row, colours_of, dress, share, translucent
+from calibration.plots.style import SHARES, Palette, Row, colours_of, dress, share, translucent
 
 
 class Curve(Protocol):
@@ -66,7 +66,7 @@ def risk_coverage_figure(
         x=curve.coverage,
         y=curve.bound,
         mode="lines",
-        line={"width": 1.5, "color": colours.accent, "dash": "dot", "shape": "hv"},
+        line={"width": 1.5, "color": colours.accent, "dash": "dot"},
         hoverinfo="skip",
         name="at most, with confidence",
     )
@@ -76,6 +76,8 @@ def risk_coverage_figure(
         mode="lines+markers",
         line={"width": 2.5, "color": colours.accent},
         marker={"size": 5, "color": colours.accent},
+        fill="tonexty",
+        fillcolor=translucent(colours.accent, 0.12),
         customdata=[[float(curve.threshold[i]), int(curve.rows[i])] for i in points],
         hovertext=words,
         hovertemplate="%{hovertext}<extra></extra>",
@@ -86,7 +88,7 @@ def risk_coverage_figure(
     if at:
         _chosen(figure, float(curve.coverage[at[0]]), float(curve.risk[at[0]]), accepted, colours)
     dress(figure, colours, height, rows)
-    figure.update_xaxes(range=[0, 1.01], tickformat=".0%", title_text="rows accepted, the surest first")
+    figure.update_xaxes(**SHARES, title_text="rows accepted, the surest first")
     figure.update_yaxes(range=[0, top], tickformat=".0%", title_text="wrong among them")
     return figure
 
@@ -96,20 +98,22 @@ def _target(figure: go.Figure, epsilon: float, colours: Palette) -> None:
         y=epsilon,
         line={"color": colours.muted, "width": 2, "dash": "dash"},
         annotation={"text": f"target: {epsilon:.1%} wrong".replace(".0%", "%"), "font": {"color": colours.muted}},
-        annotation_position="top left",
+        annotation_position="top right",
     )
 
 
 def _chosen(figure: go.Figure, coverage: float, risk: float, accepted: int, colours: Palette) -> None:
-    figure.add_vline(x=coverage, line={"color": colours.text, "width": 1, "dash": "dot"}, opacity=0.6)
+    figure.add_vline(
+        x=coverage,
+        line={"color": colours.text, "width": 1, "dash": "dot"},
+        annotation={"text": f"<b>{accepted:,} rows accepted</b>", "font": {"color": colours.text}},
+        annotation_position="top left" if coverage > 0.5 else "top right",
+    )
     figure.add_scatter(
         x=[coverage],
         y=[risk],
-        mode="markers+text",
+        mode="markers",
         marker={"size": 15, "color": colours.surface, "line": {"color": colours.accent, "width": 4}},
-        text=[f"<b>{accepted:,} rows accepted</b>"],
-        textposition="top left" if coverage > 0.5 else "top right",
-        textfont={"color": colours.text},
         hoverinfo="skip",
         cliponaxis=False,
         showlegend=False,

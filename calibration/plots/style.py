@@ -47,6 +47,11 @@ def span(low: float, high: float) -> str:
     return f"[{100 * low:.0f}–{100 * high:.0f}%]"
 
 
+# Ticks of an axis of shares; 100% is one of them, which an automatic axis leaves out where its word has no room.
+SHARES = {"range": [0, 1], "tickmode": "array", "tickvals": [0, 0.2, 0.4, 0.6, 0.8, 1], "tickformat": ".0%"}
+FEW_SHARES = {**SHARES, "range": [-0.02, 1.03], "tickvals": [0, 0.5, 1]}
+
+
 def translucent(colour: str, opacity: float) -> str:
     """("#2f6f4f", 0.5) -> "rgba(47,111,79,0.5)"."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
@@ -57,7 +62,7 @@ def dress(figure: go.Figure, colours: Palette, height: int, rows: Sequence[Row] 
     """Ground, words, grid and legend; `rows` is the data of the figure, which goes with it wherever it goes."""
     figure.update_layout(
         height=height,
-        margin={"l": 64, "r": 16, "t": 44, "b": 48},
+        margin={"l": 64, "r": 28, "t": 44, "b": 48},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": colours.text, "family": "Inter, system-ui, sans-serif", "size": 13},

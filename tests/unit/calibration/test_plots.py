@@ -1,12 +1,31 @@
 from __future__ import annotations
 
+import csv
 import json
+import re
 from typing import Any
 
+import numpy as np
 import pytest
 
-from calibration import Bin, assess, fit_temperature
-from calibration.plots import DARK, FEW_ROWS, LIGHT, Palette, describe, reliability_figure, translucent
+from calibration import Bin, Estimate, Total, assess, fit_temperature, risk_curve
+from calibration.plots import (
+    DARK,
+    FEW_ROWS,
+    LIGHT,
+    Palette,
+    confidence_figure,
+    describe,
+    domains_figure,
+    methods_figure,
+    reliability_figure,
+    risk_coverage_figure,
+    rows_of,
+    shares_figure,
+    to_csv,
+    to_html,
+    translucent,
+)
 from tests.unit.calibration.examples import overconfident
 
 SURE = Bin(0.7, 0.8, 168, 0.8, 0.71, 0.63, 0.78)
@@ -85,9 +104,110 @@ def test_colours_stand_out_from_their_ground(palette: Palette) -> None:
         assert (light + 0.05) / (dark + 0.05) >= wanted
 
 
-def test_the_file_of_a_figure_needs_no_network() -> None:
-    page = reliability_figure([RARE, SURE]).to_html(include_plotlyjs=True)
+GENERATOR = np.random.default_rng(0)
+CONFIDENCE = GENERATOR.beta(5, 2, 400)
+WRONG = GENERATOR.random(400) > CONFIDENCE
+CURVE = risk_curve(CONFIDENCE, np.arange(0, 400, 2), WRONG[::2])
+COMMON = Total(0.7, Estimate(0.6, 0.5, 0.7), Estimate(0.62, 0.57, 0.66), 0.9, 410.0)
+RARE_TOTAL = Total(0.3, Estimate(0.4, 0.3, 0.5), Estimate(0.38, 0.34, 0.43), 0.9, 410.0)
+METHODS = [("none", Estimate(0.9, 0.8, 1.0)), ("temperature", Estimate(0.7, 0.65, 0.75))]
+
+
+def every_figure(dark: bool) -> dict[str, Any]:
+    return {
+        "reliability": reliability_figure([RARE, SURE], [SURE], dark),
+        "domains": domains_figure({"mail": [RARE, SURE], "news": [SURE], "none": [], "forum": [SURE]}, dark=dark),
+        "confidence": confidence_figure(CONFIDENCE, threshold=0.8, dark=dark),
+        "risk": risk_coverage_figure(CURVE, epsilon=0.1, accepted=int(CURVE.rows[3]), dark=dark),
+        "shares": shares_figure(["spam", "<ham>"], [RARE_TOTAL, COMMON], dark=dark),
+        "methods": methods_figure(METHODS, "temperature", dark=dark),
+    }
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_figure_sits_on_any_ground(dark: bool) -> None:
+    palette, other = (DARK, LIGHT) if dark else (LIGHT, DARK)
+    for figure in every_figure(dark).values():
+        layout = json.loads(figure.to_json())["layout"]
+        assert layout["paper_bgcolor"] == layout["plot_bgcolor"] == "rgba(0,0,0,0)"
+        assert layout["font"]["color"] == palette.text
+        drawn_with = re.sub(r'"template": ?{.*', "", json.dumps(json.loads(figure.to_json())["data"]))
+        assert all(colour not in drawn_with for colour in (other.accent, other.muted, other.text))
+
+
+@pytest.mark.parametrize("name", every_figure(False))
+def test_every_figure_leaves_as_a_file_with_its_data(name: str) -> None:
+    figure = every_figure(True)[name]
+    page = to_html(figure, "Spam & ham")
+    assert page.startswith("<!doctype html>")
+    assert "<h1>Spam &amp; ham</h1>" in page
+    assert f"background:{DARK.surface}" in page
     assert "<script src=" not in page
+    assert "<details>" in page
+    assert "<td><ham></td>" not in page
+    rows = rows_of(figure)
+    read = list(csv.DictReader(to_csv(figure).splitlines()))
+    assert len(read) == len(rows) > 0
+    assert list(read[0]) == list(rows[0])
+    assert [row[next(iter(rows[0]))] for row in read] == [str(row[next(iter(rows[0]))]) for row in rows]
+
+
+def test_a_figure_without_data_has_none() -> None:
+    empty = reliability_figure([])
+    assert rows_of(empty) == []
+    assert to_csv(empty) == ""
+    assert "<details>" not in to_html(empty)
+
+
+def test_every_domain_has_its_diagram_and_its_points_know_it() -> None:
+    figure = every_figure(False)["domains"]
+    points = [trace for trace in drawn(figure) if trace.get("customdata")]
+    assert {trace["customdata"][0][0]: len(trace["x"]) for trace in points} == {"mail": 2, "news": 1, "forum": 1}
+    assert len({(trace["xaxis"], trace["yaxis"]) for trace in points}) == 3
+    assert points[0]["hovertext"][1] == f"mail: {describe(SURE)}"
+    titles = [note["text"] for note in json.loads(figure.to_json())["layout"]["annotations"]]
+    assert titles == ["mail  ·  177 rows", "news  ·  168 rows", "none  ·  0 rows", "forum  ·  168 rows"]
+    assert len(domains_figure({}).data) == 0
+
+
+def test_bars_of_confidence_hold_every_row_once() -> None:
+    rows = rows_of(confidence_figure(CONFIDENCE, threshold=0.8))
+    counted = {
+        state: sum(int(row["rows"] or 0) for row in rows if row["state"] == state)
+        for state in ("accepted", "to be looked at")
+    }
+    assert counted == {"accepted": (CONFIDENCE >= 0.8).sum(), "to be looked at": (CONFIDENCE < 0.8).sum()}
+    edges = rows_of(confidence_figure([0.0, 0.05, 0.0501, 1.0]))
+    assert [row["rows"] for row in edges] == [2, 1, *[0] * 17, 1]
+
+
+def test_the_curve_marks_the_target_and_what_is_accepted() -> None:
+    figure = risk_coverage_figure(CURVE, epsilon=0.05, accepted=int(CURVE.rows[3]))
+    layout = json.loads(figure.to_json())["layout"]
+    notes = [note["text"] for note in layout["annotations"]]
+    assert notes == ["target: 5% wrong", f"<b>{CURVE.rows[3]:,} rows accepted</b>"]
+    assert any(shape.get("y0") == shape.get("y1") == 0.05 for shape in layout["shapes"])
+    line = next(trace for trace in figure.data if trace.customdata is not None)
+    assert list(line.customdata[3]) == [CURVE.threshold[3], CURVE.rows[3]]
+    unkept = json.loads(risk_coverage_figure(CURVE, epsilon=0.05).to_json())["layout"]
+    assert [note["text"] for note in unkept["annotations"]] == ["target: 5% wrong"]
+
+
+def test_shares_are_drawn_in_three_ways_the_largest_on_top() -> None:
+    figure = shares_figure(["spam", "ham"], [RARE_TOTAL, COMMON])
+    traces = {trace.name: trace for trace in figure.data}
+    assert list(traces["corrected"].x) == [0.38, 0.62]
+    assert list(traces["corrected"].error_x.array) == pytest.approx([0.05, 0.04])
+    assert traces["corrected"].hovertext[1] == "ham: 62% [57–66%], corrected"
+    assert list(traces["the model's count"].x) == [0.3, 0.7]
+    assert [row["label"] for row in rows_of(figure)] == ["ham", "spam"]
+
+
+def test_the_chosen_method_is_filled_and_the_first_on_top() -> None:
+    figure = methods_figure(METHODS, "temperature")
+    filled = {trace.name: (list(trace.y), trace.marker.color) for trace in figure.data}
+    assert filled == {"others": ([1], LIGHT.surface), "chosen": ([0], LIGHT.accent)}
+    assert list(figure.layout.yaxis.ticktext) == ["temperature", "none"]
 
 
 def test_translucent() -> None:
