@@ -17,6 +17,7 @@ per label, wrong where "applies" and truth differ; for scores, wrong where |valu
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -128,7 +129,7 @@ def accept(
         delta /= look * (look + 1)
     sets = _nested(sample)
     curve = _curve(sample, sets, delta)
-    first = int(_start(sets, sets.expected, epsilon, delta))
+    first = _start(sets, sets.expected, epsilon, delta)
     failed = np.flatnonzero(curve.bound[first:] > epsilon)
     last = first + int(failed[0]) - 1 if failed.size else len(sets.rows) - 1
     if last < first:
@@ -277,17 +278,15 @@ def _curve(sample: _Sample, sets: _Sets, delta: float) -> RiskCurve:
     )
 
 
-def _start(sets: _Sets, expected: FloatArray, epsilon: float, delta: float) -> IntArray:
+def _start(sets: _Sets, expected: FloatArray, epsilon: float, delta: float) -> int:
     """The smallest set nearly as likely to pass as the best one, if confidences are true. It looks at no label.
 
-    `expected` [..., m]: checked rows in each set; the answer has one dimension less.
+    `expected` [m]: checked rows in each set.
     """
     passing = chance_to_pass(_worth(sets, expected), believed(sets.claimed, epsilon), epsilon, delta)
-    best = passing.max(axis=-1, keepdims=True)
-    first: IntArray = np.where(
-        best[..., 0] > 0, np.argmax(passing >= _NEAR_BEST * best, axis=-1), expected.argmax(axis=-1)
-    )
-    return first
+    if passing.max() == 0:
+        return int(expected.argmax())
+    return int(np.argmax(passing >= _NEAR_BEST * passing.max()))
 
 
 def _worth(sets: _Sets, expected: FloatArray) -> FloatArray:
@@ -301,21 +300,22 @@ def _nothing_yet(sets: _Sets, curve: RiskCurve, sample: _Sample, epsilon: float,
     """No set passed: with how many more labels the first one tested then would, by what was seen and claimed."""
     total, checked = sample.said.size, sample.places.size
     error = believed((curve.checked * curve.risk + _CLAIM * sets.claimed) / (curve.checked + _CLAIM), epsilon)
-    left = max(1, total - checked)
-    more = np.append(SIZES[left > SIZES], left)
-    expected = sets.expected + more[:, None] * sets.rows / total
-    first = _start(sets, expected, epsilon, delta)
-    worth = np.take_along_axis(_worth(sets, expected), first[:, None], axis=1)[:, 0]
-    passing = chance_to_pass(worth, error[first], epsilon, delta)
+
+    def kept(more: int) -> bool:
+        expected = sets.expected + more * sets.rows / total
+        first = _start(sets, expected, epsilon, delta)
+        passing = chance_to_pass(_worth(sets, expected)[first], error[first], epsilon, delta)
+        return float(passing) >= POWER
+
     # Checking everything settles it, but that is no promise about rows nobody looked at.
-    enough = np.flatnonzero((passing >= POWER) & (more < max(2, left)))
-    if enough.size == 0:
+    sizes = [int(size) for size in SIZES if size < total - checked]
+    if not sizes or not kept(sizes[-1]):
         why = (
             f"No part of the rows looks right often enough for an error of {_percent(epsilon)}: allow more error, "
             "check all of them, or improve the labels."
         )
         return Acceptance(None, 0, 0, 0, 1.0, None, why)
-    missing = int(more[enough[0]])
+    missing = sizes[bisect_left(sizes, True, key=kept)]
     why = (
         f"{checked:,} checked rows are not enough for this promise yet: about {missing:,} more are needed, blind."
     )

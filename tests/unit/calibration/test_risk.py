@@ -30,7 +30,7 @@ def is_broken(found: Acceptance, said: FloatArray, wrong: BoolArray, epsilon: fl
     return found.threshold is not None and bool(wrong[said >= found.threshold].mean() > epsilon)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(said_and_right(min_rows=7, max_rows=7), st.floats(0.1, 0.6), st.floats(0.1, 0.6))
 def test_of_all_uniform_samples_no_more_than_delta_break_the_promise(
     rows: tuple[FloatArray, BoolArray], epsilon: float, delta: float
@@ -44,7 +44,7 @@ def test_of_all_uniform_samples_no_more_than_delta_break_the_promise(
     assert np.mean(broken) <= delta
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     said_and_right(min_rows=5, max_rows=5),
     st.lists(st.floats(0.1, 1), min_size=5, max_size=5),
