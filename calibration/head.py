@@ -63,6 +63,7 @@ class Head(Document):
         """Log-probabilities [n, k] of rows with these answers; see `fit_head` for the shapes.
 
         Voices and embeddings not given say nothing: the base stands for the one, the mean text for the other.
+        Each row is judged by itself, so many can be given in parts.
         Raises ValueError when labels, voices or numbers per embedding are not those of the fit.
         """
         scores = as_logprobs(base)
