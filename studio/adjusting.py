@@ -14,7 +14,7 @@ from studio.jobs import Asked, Job, Jobs, Report
 from workspace import adjusted, calibrators
 from workspace.answers import dimension_of, shape_of
 from workspace.errors import WinnowError
-from workspace.runs import read_spec
+from workspace.runs import read_spec, spec
 from workspace.store import Store
 
 PATIENCE = 10.0  # a run that still grows is not gone through again before so many times as long as it took
@@ -29,6 +29,7 @@ class Adjusting:
         self._lock = threading.Lock()  # one at a time, so that no row is computed twice
         self._facts = -1  # facts there were when `look` last found nothing to do
         self._next = 0.0
+        self._closed = False
 
     def start(self, run_id: str, dimension: str) -> Job[int]:
         """Adjust the rows of a run in the background; a job under way is returned instead of a second."""
@@ -44,12 +45,27 @@ class Adjusting:
 
     def look(self) -> None:
         """Start what facts that came since the last look ask for; cheap where nothing did."""
-        facts = calibrators.facts_known(self._store)
-        if facts == self._facts or time.monotonic() < self._next:
+        if self._closed or time.monotonic() < self._next:
             return
+        facts = calibrators.facts_known(self._store)
+        if facts == self._facts:
+            return
+        wanted = calibrators.adjusting(self._store)
+        jobs = [self.find(*one) for one in wanted]
+        if any(job is not None and job.state == "running" for job in jobs):
+            return  # it may have begun before the newest facts came
         self._facts = facts
-        for run_id, dimension in calibrators.adjusting(self._store):
+        for run_id, dimension in wanted:
             self.start(run_id, dimension)
+
+    def close(self) -> None:
+        """Start nothing any more."""
+        self._closed = True
+
+    def finish_run(self, run_id: str) -> None:
+        """Adjust all that waits in a run, now. Raises RunError for an unknown run."""
+        for asked in spec(self._store, run_id).dimensions:
+            self.finish(run_id, asked.name)
 
     def finish(
         self,

@@ -11,13 +11,14 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from calibration import Assessment, assess
-from studio.fitting import Fit, Tried, best_fit, first_rows, held_out
+from studio.fitting import Fit, Tried, best_fit, embedded, first_rows, held_out
 from studio.jobs import Job
 from studio.remembering import remembered
 from studio.runtime import Studio
-from workspace import calibrators, truth
+from workspace import calibrators, rows, truth
 from workspace.answers import dimension_of, shape_of
 from workspace.calibrators import NONE, Calibrator
 from workspace.errors import RunError
@@ -88,7 +89,11 @@ def fit(studio: Studio, run_id: str, dimension: str, label: str | None = None, *
             raise RunError(
                 "No row of this run has a known label yet.", "Draw a blind sample, or load gold labels."
             )
-        return evidence, best_fit(evidence)
+        texts = rows.get(studio.store, evidence.row_ids) if not any(evidence.names) else {}
+        vectors = embedded([texts[row_id].text for row_id in evidence.row_ids]) if texts else None
+        # Several threads for matrices this small only wait for each other where a model has the processor busy.
+        with threadpool_limits(1):
+            return evidence, best_fit(evidence, vectors)
 
     evidence, found = remembered(studio, ("fit", run_id, dimension, visible), run_id, work)
     shown, out_of_fold = evidence, found.out_of_fold

@@ -15,8 +15,11 @@ from calibration.calibrators import Calibrator as Plain
 from calibration.calibrators import from_json
 from calibration.choosing import TITLES, choose
 from calibration.folds import FOLDS, deal_folds
+from calibration.head import Head, cross_fit_head, fit_head
 from calibration.logprobs import LOG_FLOOR, log_softmax
 from calibration.shrinkage import DomainCalibrator, fit_by_domain
+from engine.models import embeddings
+from engine.models.embeddings import Vectors
 from workspace.adjusted import Rows
 from workspace.calibrators import AT_ONCE, Calibrator
 from workspace.scores import yes_or_no
@@ -27,9 +30,11 @@ BY_DOMAIN, BY_LABEL, HEAD = "by_domain", "by_label", "head"
 TITLES_HERE = TITLES | {
     BY_DOMAIN: "a map for each domain, drawn towards what all have in common",
     BY_LABEL: "a map for each label, drawn towards what all have in common",
+    HEAD: "a learned head that weighs all phrasings and the text",
 }
 FEW_ROWS = 20  # with fewer nothing but the simple methods is tried
 MOST_ROWS = 20_000  # that are fitted on; more change nothing and take long
+MOST_FOR_HEAD = 1_000  # it takes longer; all further rows judge it without having been seen
 
 
 class Apply(Protocol):
@@ -72,11 +77,12 @@ class Fit:
         }
 
 
-def best_fit(evidence: Evidence) -> Fit:
+def best_fit(evidence: Evidence, vectors: Vectors | None = None) -> Fit:
     """The simplest map that does as well as any on rows left out.
 
     The methods without anything beside the scores are compared by `calibration.choosing.choose`; its choice then
-    stands against maps by domain, for a multi dimension by label, by the same rule.
+    stands against maps by domain, for a multi dimension by label, and for all others against a learned head, by
+    the same rule. `vectors` [n, e], embeddings of the texts, are for the head.
     """
     logprobs, truth = evidence.logprobs, evidence.truth
     choice = choose(logprobs, truth)
@@ -88,6 +94,10 @@ def best_fit(evidence: Evidence) -> Fit:
         crossed = _crossed(evidence, groups)
         losses[method] = _loss(_row_losses(crossed, truth))
         found.append((method, by_group, crossed))
+    if evidence.rows >= FEW_ROWS and method != BY_LABEL:
+        head, crossed = _head(evidence, vectors)
+        losses[HEAD] = _loss(_row_losses(crossed, truth))
+        found.append((HEAD, head, crossed))
     chosen, why = _simplest(found, truth, choice.why)
     name, fitted, out_of_fold = found[chosen]
     tried = tuple(Tried(one, TITLES_HERE[one], loss, one == name) for one, loss in losses.items())
@@ -110,10 +120,18 @@ def mapper(calibrator: Calibrator, labels: Sequence[str], *, several: bool) -> C
         return lambda rows: _each_label(
             rows.scores.base, lambda logprobs: by_domain.apply(logprobs, list(labels) * len(rows.scores.base))
         )
+    if calibrator.method == HEAD:
+        head = Head.from_json(document)
+        return lambda rows: head.apply(rows.scores.base, rows.scores.voices, embedded(rows.texts))
     plain: Plain = from_json(document)
     if several:
         return lambda rows: _each_label(rows.scores.base, plain.apply)
     return lambda rows: plain.apply(rows.scores.base)
+
+
+def embedded(texts: Sequence[str]) -> Vectors | None:
+    """Embeddings [n, e] of texts, None where they are not installed."""
+    return embeddings.embed(texts) if embeddings.ready() else None
 
 
 def reads_texts(calibrator: Calibrator) -> bool:
@@ -165,6 +183,20 @@ def _crossed(evidence: Evidence, groups: Sequence[str]) -> FloatArray:
         fitted = fit_by_domain(logprobs[~out], truth[~out], names[~out].tolist())
         result[out] = fitted.apply(logprobs[out], names[out].tolist())
     return result
+
+
+def _head(evidence: Evidence, vectors: Vectors | None) -> tuple[Head, FloatArray]:
+    """A head, and every row under one that has not seen it."""
+    base, truth, voices = evidence.logprobs, evidence.truth, evidence.voices
+    seen = slice(0, MOST_FOR_HEAD)
+    first = None if vectors is None else vectors[seen]
+    head = fit_head(base[seen], truth[seen], voices=voices[seen], embeddings=first)
+    crossed = cross_fit_head(base[seen], truth[seen], voices=voices[seen], embeddings=first)
+    if len(base) <= MOST_FOR_HEAD:
+        return head, crossed
+    rest = slice(MOST_FOR_HEAD, None)
+    others = head.apply(base[rest], voices[rest], None if vectors is None else vectors[rest])
+    return head, np.concatenate([crossed, others])
 
 
 def _row_losses(logprobs: FloatArray, truth: npt.NDArray[np.int64]) -> FloatArray:

@@ -64,16 +64,24 @@ def ensure_engine(state_dir: Path, start: bool, options: EngineOptions | None = 
 class EngineLink:
     """Owns the connection to the engine of one workspace. `start`, then `close`; everything else any time.
 
-    With `stays` the engine is a helper's: it is used from the beginning, and left running at the end.
+    With `stays` the engine is a helper's: it is used from the beginning, and left running at the end. `came_home`
+    is called on the thread whenever facts may have come, and has to return at once.
     """
 
     def __init__(
-        self, store: Store, state_dir: Path, ensure: Ensure = ensure_engine, *, stays: bool = False
+        self,
+        store: Store,
+        state_dir: Path,
+        ensure: Ensure = ensure_engine,
+        *,
+        stays: bool = False,
+        came_home: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._state_dir = state_dir
         self._ensure = ensure
         self._stays = stays
+        self._came_home = came_home
         self._engine: Engine | None = None
         self._home = Homecoming(store)
         self._handing = Handing(store)
@@ -183,6 +191,7 @@ class EngineLink:
             self._wake.clear()
             try:
                 wait = self._look()
+                self._came_home()
                 pause = 0.5
             except WinnowError as error:
                 self._lost(error)

@@ -8,17 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from calibration.risk import Acceptance, RiskCurve, accept, risk_curve
 from studio.remembering import remembered
 from studio.runtime import Studio
 from workspace import adjusted, calibrators, decisions, draws, promises
+from workspace.answers import dimension_of, shape_of
 from workspace.draws import Drawn, Sample, Standing
 from workspace.errors import RunError
+from workspace.facts import DimensionSpec
 from workspace.promises import Kept
+from workspace.runs import spec
 from workspace.statistics import SECONDS_PER_DECISION
+from workspace.task import split_labels
 
 EPSILON = DELTA = 0.05
+TOLERANCE = 1.0  # of a score, in its own units
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Promise:
     dimension: str
     epsilon: float
     delta: float
+    tolerance: float
+    label: str | None
     acceptance: Acceptance
     curve: RiskCurve | None
     population: int
@@ -76,27 +84,36 @@ def sample(studio: Studio, run_id: str, dimension: str) -> Sample:
 
 
 def promise(
-    studio: Studio, run_id: str, dimension: str, *, epsilon: float = EPSILON, delta: float = DELTA
+    studio: Studio,
+    run_id: str,
+    dimension: str,
+    *,
+    epsilon: float = EPSILON,
+    delta: float = DELTA,
+    tolerance: float = TOLERANCE,
+    label: str | None = None,
 ) -> Promise:
     """The most rows of which at most the share `epsilon` is wrong, with confidence 1 - `delta`.
 
     It is about the labels as they are read now, calibrator included, and believes only rows drawn by chance and
     decided blind, or gold. Where sample after sample is drawn until it holds, each is tested at a smaller delta.
-    Raises RunError for an unknown run or dimension, and when no row was answered.
+    A score is wrong when it is more than `tolerance` away from the truth. `label`: of a multi dimension, only
+    whether this label is rightly given or not; without it all labels of a row have to be right.
+
+    Raises RunError for an unknown run, dimension or label, and when no row was answered.
     """
     found = sample(studio, run_id, dimension)
     if not found.row_ids:
         raise RunError("No row of this run has an answer yet.", "Let the model label some rows first.")
     covered = np.flatnonzero(found.inclusion > 0) if found.checked.size else np.arange(len(found.row_ids))
-    confidence, chance = found.confidence[covered], found.inclusion[covered]
+    said, wrong = _judged(found, dimension_of(spec(studio.store, run_id), dimension), tolerance, label)
+    confidence, chance = said[covered], found.inclusion[covered]
     places = np.searchsorted(covered, found.checked)
     even = not found.checked.size or float(chance.min()) == float(chance.max())
     inclusion = None if even else chance
     look = found.standing.draws or None
-    acceptance = accept(
-        confidence, places, found.wrong, epsilon=epsilon, delta=delta, inclusion=inclusion, look=look
-    )
-    curve = risk_curve(confidence, places, found.wrong, delta=delta, inclusion=inclusion) if places.size else None
+    acceptance = accept(confidence, places, wrong, epsilon=epsilon, delta=delta, inclusion=inclusion, look=look)
+    curve = risk_curve(confidence, places, wrong, delta=delta, inclusion=inclusion) if places.size else None
     counts = decisions.counts(studio.store, run_id, dimension)
     pace = (counts.median_seconds or SECONDS_PER_DECISION) / 60
     left = int((confidence < acceptance.threshold).sum()) if acceptance.threshold is not None else len(confidence)
@@ -106,6 +123,8 @@ def promise(
         dimension=dimension,
         epsilon=epsilon,
         delta=delta,
+        tolerance=tolerance,
+        label=label,
         acceptance=acceptance,
         curve=curve,
         population=len(covered),
@@ -120,6 +139,25 @@ def promise(
     )
 
 
+def _judged(
+    found: Sample, asked: DimensionSpec, tolerance: float, label: str | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+    """How sure each row is [N], and which of the checked ones are wrong [m]. Raises RunError for a wrong label."""
+    shape = shape_of(asked)
+    if label is not None:
+        if shape != "multi" or label not in asked.labels:
+            raise RunError(f"'{label}' is not asked about alone.", "Choose a label of a multi dimension.")
+        applies = found.probabilities[:, asked.labels.index(label)]
+        true = [None if one is None else label in split_labels(one) for one in found.truth]
+        given = (applies[found.checked] >= 0.5).tolist()
+        return np.maximum(applies, 1 - applies), np.array([a != b for a, b in zip(true, given, strict=True)], bool)
+    if shape != "score":
+        return found.confidence, found.wrong
+    values = np.array([float(one) for one in asked.labels])
+    true_values = np.array([np.inf if one is None else float(one) for one in found.truth])
+    return found.within(values, tolerance), np.abs(true_values - found.value[found.checked]) > tolerance
+
+
 def accept_promise(studio: Studio, offered: Promise) -> Kept:
     """Accept the rows at or above the threshold; exports say so in a column and beside the file.
 
@@ -127,6 +165,8 @@ def accept_promise(studio: Studio, offered: Promise) -> Kept:
     not come to all rows, and when another one is in force by now.
     """
     run_id, dimension, found = offered.run_id, offered.dimension, offered.acceptance
+    if offered.label is not None:
+        raise RunError("A row is accepted with all its labels.", "Look at the promise about all of them.")
     if found.threshold is None:
         raise RunError("Nothing can be promised yet.", found.why)
     if draws.standing(studio.store, run_id, dimension).waiting:
@@ -140,6 +180,7 @@ def accept_promise(studio: Studio, offered: Promise) -> Kept:
         calibrator=offered.calibrator,
         epsilon=offered.epsilon,
         delta=offered.delta,
+        tolerance=offered.tolerance,
         threshold=found.threshold,
         rows=found.rows,
         checked=found.checked,

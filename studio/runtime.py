@@ -55,7 +55,9 @@ class Studio:
         self.jobs = Jobs()
         self.adjusting = Adjusting(store, self.jobs)
         self._ensure = ensure or _ensure_as_chosen
-        self._link = EngineLink(store, self.state_dir, self._ensure, stays=places.joined(store.path))
+        self._link = EngineLink(
+            store, self.state_dir, self._ensure, stays=places.joined(store.path), came_home=self.adjusting.look
+        )
         self._closed = False
         self._link.start()
 
@@ -257,7 +259,7 @@ class Studio:
         monitored: bool = True,
     ) -> exports.ExportResult:
         """Write the current labels of a run to a file here; `monitored`, with what they took beside it."""
-        runs.spec(self.store, run_id)  # raises RunError when there is no such run
+        self.adjusting.finish_run(run_id)  # raises RunError when there is no such run
         result = exports.export(
             self.store,
             run_id,
@@ -277,6 +279,7 @@ class Studio:
         if self._closed:
             return
         self._closed = True
+        self.adjusting.close()
         self.jobs.close()
         self._link.close(stop_engine=stop_engine)
         self.store.close()

@@ -68,6 +68,12 @@ class Sample:
     skipped: int
     standing: Standing
 
+    def within(self, values: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
+        """Of a score whose labels are these k values: the probability [N] that the truth is that close."""
+        near = np.abs(values[None, :] - self.value[:, None]) <= tolerance
+        chances: npt.NDArray[np.float64] = np.where(near, self.probabilities, 0.0).sum(axis=1)
+        return np.minimum(chances, 1.0)
+
     @property
     def wrong(self) -> npt.NDArray[np.bool_]:
         """Whether the label of each checked row is wrong [m]."""

@@ -2,9 +2,10 @@
 
 Columns: id, text, domain, external_id, then for each dimension D of the run `D` (the label), for a score `D_value`
 and `D_spread`, `D_confidence` (0 to 1, calibrated; 1 for a person's label), `D_decided_by` ('model' or the
-reviewer's name) and, if there are any, `D_explanation` and `D_gold`. Then, where the task has weights, tiers or
-rules, `overall`, `tier` and `broken_rules` (their messages), and at last `warnings`: codes such as truncated, and
-in words why a row has no label. The labels of a multi dimension are a list, in CSV joined by "|", "(none)" for
+reviewer's name) and, if there are any, `D_explanation` and `D_gold`; where a promise was accepted `D_accepted`,
+true for the labels it is about and for those of people. Then, where the task has weights, tiers or rules,
+`overall`, `tier` and `broken_rules` (their messages), and at last `warnings`: codes such as truncated, and in
+words why a row has no label. The labels of a multi dimension are a list, in CSV joined by "|", "(none)" for
 none. A row column whose name a dimension takes becomes `row_domain` and so on.
 
 Rows of the run that nobody has answered yet are not written, nor those a rule of the prefilter left out unless a
@@ -22,7 +23,7 @@ from typing import Any, Literal
 import duckdb
 import msgspec
 
-from workspace import rules
+from workspace import promises, rules
 from workspace.answers import dimension_of, shape_of
 from workspace.current import current_sql
 from workspace.errors import ExportError
@@ -177,7 +178,7 @@ def _prepare(
     ]
     for i, one in enumerate(asked):
         _gather(con, run_id, i, one)
-        columns += _columns_of(con, i, one, joined=joined, safe=safe)
+        columns += _columns_of(con, run_id, i, one, joined=joined, safe=safe)
     outcome = rules.prepare(con, run_id, {name: f"label_{i}" for i, name in enumerate(names)})
     columns += _outcome_columns(outcome, joined=joined) if outcome else []
     everyone = range(len(names))
@@ -217,7 +218,7 @@ def _gather(con: Connection, run_id: str, place: int, asked: DimensionSpec) -> N
     con.execute(
         f"""create temp table label_{place} as {cte}
             select row_id, label, value, spread, confidence, decided_by, human, warnings, error, explanation,
-                dropped
+                dropped, {"probabilities" if shape_of(asked) == "score" else "null as probabilities"}
             from current_labels""",
         parameters,
     ).fetchall()
@@ -233,7 +234,7 @@ def _gather(con: Connection, run_id: str, place: int, asked: DimensionSpec) -> N
 
 
 def _columns_of(
-    con: Connection, place: int, asked: DimensionSpec, *, joined: bool, safe: bool
+    con: Connection, run_id: str, place: int, asked: DimensionSpec, *, joined: bool, safe: bool
 ) -> list[tuple[str, str]]:
     """(name, SQL) of the columns of a dimension."""
     name, table = asked.name, f"l{place}"
@@ -252,6 +253,22 @@ def _columns_of(
         columns.append((f"{name}_explanation", _cell(f"{table}.explanation", safe)))
     if con.execute(f"select 1 from gold_{place} limit 1").fetchall():
         columns.append((f"{name}_gold", _cell(f"g{place}.label", safe)))
+    promise = promises.read(con, run_id, name)
+    if promise is not None:
+        sure = f"{table}.confidence"
+        if shape_of(asked) == "score":  # a sum may differ in its last digit from the one the promise was made with
+            away = f"abs(place - 1 + {int(asked.labels[0])} - {table}.value)"
+            sure = f"""1e-9 + list_sum(list_transform({table}.probabilities,
+                lambda p, place: case when {away} <= {promise.tolerance!r} then p else 0.0 end))"""
+        columns.append(
+            (
+                f"{name}_accepted",
+                f"""coalesce({table}.label is not null and ({table}.human
+                    or {sure} >= {promise.threshold!r} and r.id in (
+                        select row_id from run_rows
+                        where run_id = {sql_string(run_id)} and number < {promise.planned})), false)""",
+            )
+        )
     return columns
 
 

@@ -75,8 +75,8 @@ MIGRATIONS: tuple[str, ...] = (
     );
     create table promises (
         id varchar, run_id varchar, dimension varchar, calibrator varchar, epsilon double, delta double,
-        threshold double, rows bigint, checked bigint, wrong bigint, bound double, planned bigint,
-        sentence varchar, kept_at timestamptz
+        tolerance double, threshold double, rows bigint, checked bigint, wrong bigint, bound double,
+        planned bigint, sentence varchar, kept_at timestamptz
     );
     """,
 )

@@ -15,7 +15,9 @@ from typing import Any
 import duckdb
 import msgspec
 
+from workspace import promises
 from workspace.answers import RULE
+from workspace.calibrators import NONE, newest
 from workspace.errors import ExportError
 from workspace.facts import RunSpec
 from workspace.runs import list_runs, read_spec
@@ -58,6 +60,7 @@ def stats(store: Store, run_id: str) -> dict[str, Any]:
             """select error, count(*) from calls where kind = 'error' group by error order by 2 desc, 1 limit 20"""
         ).fetchall()
         prefilter = _prefilter(con)
+        calibration = {asked.name: _calibration(con, run_id, asked.name) for asked in spec.dimensions}
     settings = spec.settings
     priced = settings.price_in > 0 or settings.price_out > 0
     cost = total["prompt_tokens"] * settings.price_in + total["completion_tokens"] * settings.price_out
@@ -77,6 +80,7 @@ def stats(store: Store, run_id: str) -> dict[str, Any]:
         "warnings": dict(warnings),
         "errors": dict(errors),
         "rules": prefilter,
+        "calibration": calibration,
     }
 
 
@@ -160,6 +164,38 @@ def _work(con: Connection) -> list[tuple[str, dict[str, Any]]]:
         work["tokens_per_s"] = (work["prompt_tokens"] + replies) / seconds if seconds > 0 else None
         result.append((str(node), work))
     return result
+
+
+def _calibration(con: Connection, run_id: str, dimension: str) -> dict[str, Any]:
+    """The calibrator labels are read with, and the promise a person accepted; None for none."""
+    calibrator = newest(con, run_id, dimension)
+    if calibrator is not None and calibrator.method == NONE:
+        calibrator = None
+    kept = promises.read(con, run_id, dimension)
+    return {
+        "calibrator": None
+        if calibrator is None
+        else {
+            "id": calibrator.id,
+            "method": calibrator.method,
+            "fitted_at": calibrator.fitted_at.isoformat(),
+            **calibrator.evidence,
+        },
+        "promise": None
+        if kept is None
+        else {
+            "sentence": kept.sentence,
+            "epsilon": kept.epsilon,
+            "delta": kept.delta,
+            "tolerance": kept.tolerance,
+            "threshold": kept.threshold,
+            "rows": kept.rows,
+            "checked": kept.checked,
+            "wrong": kept.wrong,
+            "bound": kept.bound,
+            "accepted_at": kept.kept_at.isoformat(),
+        },
+    }
 
 
 def _prefilter(con: Connection) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ from workspace.store import Connection, Store, moment
 class Kept(msgspec.Struct, frozen=True, array_like=True):
     """With confidence 1 - `delta` at most the share `epsilon` of the `rows` at or above `threshold` is wrong.
 
+    The threshold is on the confidence of a label; for a score, on the probability that the truth is at most
+    `tolerance` away from the value, and further away is wrong.
     `checked` of them were drawn by chance and checked, `wrong` of those were wrong; `bound` is the error that was
     shown, at most epsilon. `planned`: the rows of the run it is about are those planned before. `sentence` says
     all of it in words.
@@ -32,6 +34,7 @@ class Kept(msgspec.Struct, frozen=True, array_like=True):
     dimension: str
     epsilon: float
     delta: float
+    tolerance: float
     threshold: float
     rows: int
     checked: int
@@ -50,6 +53,7 @@ def keep(
     calibrator: str,
     epsilon: float,
     delta: float,
+    tolerance: float,
     threshold: float,
     rows: int,
     checked: int,
@@ -66,7 +70,7 @@ def keep(
         dimension_of(read_spec(con, run_id), dimension)
         if _calibrator(con, run_id, dimension) != calibrator:
             raise RunError("The labels have been calibrated again since.", "Look at the new promise first.")
-        values = (epsilon, delta, threshold, rows, checked, wrong, bound)
+        values = (epsilon, delta, tolerance, threshold, rows, checked, wrong, bound)
         _insert(con, run_id, dimension, calibrator, values, sentence)
         kept = read(con, run_id, dimension)
         assert kept is not None  # inserted above, in this transaction
@@ -80,7 +84,7 @@ def withdraw(store: Store, run_id: str, dimension: str) -> None:
 
     def work(con: Connection) -> None:
         if read(con, run_id, dimension) is not None:
-            _insert(con, run_id, dimension, "", (None,) * 7, "")
+            _insert(con, run_id, dimension, "", (None,) * 8, "")
 
     store.write(work)
 
@@ -94,15 +98,15 @@ def in_force(store: Store, run_id: str, dimension: str) -> Kept | None:
 def read(con: Connection, run_id: str, dimension: str) -> Kept | None:
     """As `in_force`, for those who already hold a cursor."""
     found = con.execute(
-        """select calibrator, id, run_id, dimension, epsilon, delta, threshold, rows, checked, wrong, bound,
-               planned, sentence, epoch_us(kept_at)
+        """select calibrator, id, run_id, dimension, epsilon, delta, tolerance, threshold, rows, checked, wrong,
+               bound, planned, sentence, epoch_us(kept_at)
            from promises where run_id = ? and dimension = ? order by kept_at desc, rowid desc limit 1""",
         [run_id, dimension],
     ).fetchall()
     if not found:
         return None
     ((calibrator, *values, kept_at),) = found
-    kept = msgspec.convert([*values, moment(kept_at)], Kept) if values[5] is not None else None
+    kept = msgspec.convert([*values, moment(kept_at)], Kept) if values[6] is not None else None
     return kept if calibrator == _calibrator(con, run_id, dimension) else None
 
 
@@ -122,7 +126,7 @@ def _insert(
     number = scalar(con, "select count(*) from promises")
     planned = scalar(con, "select count(*) from run_rows where run_id = ?", [run_id])
     con.execute(
-        "insert into promises values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+        "insert into promises values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
         [
             content_id(["promise", run_id, dimension, str(number)]),
             run_id,
