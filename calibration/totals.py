@@ -147,7 +147,7 @@ def mean_value(
 ) -> Total:
     """The mean over the N rows of a value between `low` and `high`, such as a score.
 
-    `predicted` [N]: the model's value of every row (of a score its expectation); `checked` [m >= 3] and the rest
+    `predicted` [N]: the model's value of every row (of a score its expectation); `checked` [m >= 2] and the rest
     as in `class_shares`; `values` [m]: what people said. Intervals by Student's t, widened by one imagined row
     anywhere in the range, so that equal values do not promise certainty. Raises ValueError for wrong shapes and
     values.
@@ -156,8 +156,8 @@ def mean_value(
     if guesses.ndim != 1 or not low < high or not _inside(guesses, low, high) or not _inside(given, low, high):
         raise ValueError(f"predictions and values are lists of numbers between {low:g} and {high:g}")
     places, design = _drawn(len(guesses), checked, inclusion, strata)
-    if given.shape != places.shape or len(places) < 3:
-        raise ValueError("a mean needs at least three checked rows, with one value each")
+    if given.shape != places.shape:
+        raise ValueError("every checked row has one value")
     seen, said = given[:, None], guesses[places][:, None]
     power = _power(design, seen, said, most=_STRETCH)
     rest = seen - power * said
@@ -177,7 +177,7 @@ def mean_value(
     return Total(
         model=float(guesses.mean()),
         people=around(people, alone, len(places) - 1),
-        corrected=around(corrected, both, len(places) - 2),
+        corrected=around(corrected, both, max(1, len(places) - 2)),
         power=float(power[0]),
         worth=len(places) * (alone / both if both > 0 else 1.0),
     )

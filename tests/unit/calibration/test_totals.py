@@ -162,6 +162,12 @@ def test_equal_values_do_not_promise_certainty() -> None:
     assert total.corrected.value == 3
 
 
+def test_two_rows_are_enough_for_a_wide_interval() -> None:
+    total = mean_value(np.linspace(0, 10, 100), [20, 70], [3.0, 6.0])
+    assert total.corrected.low == 0
+    assert total.corrected.high == 10
+
+
 @pytest.mark.parametrize("soak", [pytest.param(1, marks=pytest.mark.soak), 0])
 def test_intervals_of_means_hold_the_truth(soak: int) -> None:
     generator, worlds = np.random.default_rng(3), 2000 if soak else 300
