@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calibration import correct_label_bias, label_bias, log_softmax
+from calibration import content_free_bias, correct_label_bias, fit_label_bias, label_bias, log_softmax
 from calibration.logprobs import FloatArray, IntArray
-from tests.unit.calibration.examples import scores_and_truth
+from tests.unit.calibration.examples import overconfident, scores_and_truth
 
 
 @given(scores_and_truth(), st.floats(0, 2))
@@ -59,3 +59,38 @@ def test_no_rows_have_no_bias() -> None:
 def test_a_correction_that_makes_no_sense_is_refused(strength: float, bias: list[float] | None) -> None:
     with pytest.raises(ValueError, match=r"bias|strength"):
         correct_label_bias([[0.0, 0.0]], strength, bias=bias)
+
+
+def test_content_free_answers_divide_by_their_mean_probability() -> None:
+    asked = np.log([[0.9, 0.1], [0.7, 0.3]])
+    corrected = correct_label_bias(np.log([[0.8, 0.2]]), 1.0, bias=content_free_bias(asked))
+    assert np.exp(corrected) == pytest.approx(np.array([[0.5, 0.5]]))
+    assert np.array_equal(content_free_bias(np.zeros((0, 3))), np.zeros(3))
+    assert np.isfinite(content_free_bias([[0.0, -np.inf]])).all()
+
+
+def test_with_no_labels_a_fitted_bias_is_the_correction_itself() -> None:
+    scores, _ = overconfident(40)
+    fitted = fit_label_bias(np.zeros((0, 3)), [], bias=label_bias(scores))
+    assert fitted.apply(scores) == pytest.approx(correct_label_bias(scores))
+
+
+def test_few_labels_move_it_little_and_many_take_over() -> None:
+    scores, truth = overconfident(4000, temperature=1.0)
+    liking = np.array([4.0, 0.0, 0.0])
+    scores = log_softmax(scores) + liking
+    bias = label_bias(scores)
+    guess = correct_label_bias(scores, bias=bias)
+
+    def moved(rows: int) -> float:
+        fitted = fit_label_bias(scores[:rows], truth[:rows], bias=bias)
+        return float(np.abs(np.exp(fitted.apply(scores)) - np.exp(guess)).mean())
+
+    assert moved(3) < 0.1 < moved(4000)
+    offsets = np.array(fit_label_bias(scores, truth, bias=bias).offsets)
+    assert offsets - offsets.mean() == pytest.approx(liking.mean() - liking, abs=0.4)
+
+
+def test_a_strength_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        fit_label_bias(np.zeros((1, 2)), [0], bias=[0.0, 0.0], strength=np.nan)
