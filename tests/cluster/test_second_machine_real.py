@@ -9,7 +9,7 @@ from benchmarks._cluster_second import two_machines
 from tests.cluster.network import Network
 from tests.waiting import wait_for
 
-ROWS = 200
+ROWS = 800  # more than the first machine labels while the second starts and is added
 
 
 def test_a_second_machine_helps_with_what_the_first_one_labels(network: Network, tmp_path: Path) -> None:
