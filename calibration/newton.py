@@ -14,7 +14,7 @@ _TOLERANCE = 1e-10
 _HALVINGS = 30
 _ROUNDING = 1e-14
 _MANY, _STRIDE = 100_000, 50
-_RIDGE = 1e-12  # of the mean curvature: directions that change nothing stay where they are
+_FLAT = 1e-12  # of the largest curvature: along flatter directions nothing changes, so nothing is moved
 
 Terms = tuple[float, FloatArray, FloatArray]
 
@@ -43,8 +43,7 @@ def minimise(terms: Callable[[slice, FloatArray], Terms], start: FloatArray, n: 
 def _descend(terms: Callable[[FloatArray], Terms], place: FloatArray) -> FloatArray:
     loss, slope, curvature = terms(place)
     for _ in range(_STEPS):
-        ridge = _RIDGE * max(float(np.trace(curvature)) / len(place), 1e-300)
-        step = np.linalg.lstsq(curvature + ridge * np.eye(len(place)), -slope, rcond=None)[0]
+        step = np.linalg.lstsq(curvature, -slope, rcond=_FLAT)[0]
         small = np.abs(step) <= _TOLERANCE * np.maximum(np.abs(place), 1.0)
         if small.all() or not np.isfinite(step).all():
             return place
