@@ -225,27 +225,36 @@ def _changes(
 def _leeway(scores: FloatArray, labels: IntArray, fitted_on: int) -> float:
     """Log of how much likelier the labels are, on average, when the map moves within the uncertainty of its fit.
 
-    Moves of the temperature and of each label's odds are normal, with the inverse of the information that
-    `fitted_on` such rows have about them as variances. Laplace's approximation of the integral (Tierney, Kadane
-    1986).
+    Moves are normal, with the inverse of the information that `fitted_on` such rows have about them as variances.
+    Which parameters were fitted is not known, so the likeliest of these counts: none, the temperature alone, the
+    temperature and each label's odds. Laplace's approximation of the integral (Tierney, Kadane 1986).
     """
     k = scores.shape[1]
-    price = fitted_on / len(labels) * np.diag(_information(scores, np.exp(scores)))
+    return max(0.0, *(_moved(scores, labels, fitted_on, free) for free in (1, k + 1)))
+
+
+def _moved(scores: FloatArray, labels: IntArray, fitted_on: int, free: int) -> float:
+    """The same for moves of the first `free` of the parameters temperature, odds of label 0, 1, ..."""
+    k = scores.shape[1]
+    price = fitted_on / len(labels) * np.diag(_information(scores, np.exp(scores)))[:free]
     seen = np.eye(k)[labels]
 
+    def maps(moves: FloatArray) -> tuple[FloatArray, FloatArray]:
+        hotter = np.exp(moves[0]) * scores
+        return hotter, log_softmax(hotter + moves[1:] if free > 1 else hotter)
+
     def unlikely(moves: FloatArray) -> tuple[float, FloatArray]:
-        factor = np.exp(moves[0])
-        moved = log_softmax(factor * scores + moves[1:])
+        hotter, moved = maps(moves)
         off = seen - np.exp(moved)
-        slope = np.concatenate([[factor * (off * scores).sum()], off.sum(axis=0)])
+        slope = np.concatenate([[(off * hotter).sum()], off.sum(axis=0)])[:free]
         value = (seen * (moved - scores)).sum() - (price * moves**2).sum() / 2
         return -float(value), price * moves - slope
 
-    found = minimize(unlikely, np.zeros(k + 1), jac=True, method="L-BFGS-B", bounds=[(-3, 3)] * (k + 1))
-    factor = np.exp(found.x[0])
-    learned = _information(factor * scores, np.exp(log_softmax(factor * scores + found.x[1:])))
+    found = minimize(unlikely, np.zeros(free), jac=True, method="L-BFGS-B", bounds=[(-3, 3)] * free)
+    hotter, moved = maps(found.x)
+    learned = _information(hotter, np.exp(moved))[:free, :free]
     root = np.sqrt(np.where(price > 0, price, np.inf))
-    shrunk = np.linalg.slogdet(np.eye(k + 1) + learned / root / root[:, None])[1]
+    shrunk = np.linalg.slogdet(np.eye(free) + learned / root / root[:, None])[1]
     return -float(found.fun) - float(shrunk) / 2
 
 
