@@ -47,7 +47,7 @@ def test_false_alarms_are_rare_however_often_one_looks(k: int, fitted_on: int | 
 @pytest.mark.parametrize("fitted_on", [None, 50, 200])
 @pytest.mark.parametrize("method", ["temperature", "vector"])
 def test_false_alarms_are_below_alpha(k: int, fitted_on: int | None, method: str) -> None:
-    assert alarms(400, k, fitted_on, (10, 20, 40, 80, 160, 320, 640), method) <= 0.06
+    assert alarms(300, k, fitted_on, (10, 20, 40, 80, 160, 320, 640), method) <= 0.06
 
 
 @pytest.mark.parametrize(
