@@ -16,7 +16,8 @@ from calibration.vector import fit_vector
 def said(*shares: float) -> FloatArray:
     """Log-probabilities of two labels; the shares are those of the second."""
     second = np.array(shares)
-    return np.log(np.stack([1 - second, second], axis=1))
+    rows: FloatArray = np.log(np.stack([1 - second, second], axis=1))
+    return rows
 
 
 def test_platt_reaches_his_targets_where_two_groups_can_be_told_apart() -> None:
