@@ -20,7 +20,7 @@ from calibration.shrinkage import DomainCalibrator, fit_by_domain
 from engine.client import Engine
 from studio import calibrating, promising, suspects, totals
 from studio.calibrating import Fitted
-from studio.fitting import BY_DOMAIN, BY_LABEL, HEAD, TITLES_HERE, Fit, best_fit
+from studio.fitting import BY_DOMAIN, BY_LABEL, HEAD, TITLES_HERE, Apply, Fit, best_fit
 from studio.runtime import Studio
 from tests.seeding import add_rows, fact_of, ingest, spec_of
 from tests.stand_in import StandIn
@@ -194,7 +194,7 @@ def forced(fitted: Fitted, method: str) -> Fitted:
     """The same, had this method been chosen."""
     evidence = fitted.evidence
     if method == BY_DOMAIN:
-        made: object = fit_by_domain(evidence.logprobs, evidence.truth, evidence.domains)
+        made: Apply = fit_by_domain(evidence.logprobs, evidence.truth, evidence.domains)
     elif method == HEAD:
         made = fit_head(evidence.logprobs, evidence.truth, voices=evidence.voices)
     else:

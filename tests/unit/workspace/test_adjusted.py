@@ -364,11 +364,11 @@ def test_voices_are_each_phrasing_and_each_run_without_its_own_bias(
         decisions.record(store, session="s", run_id=spec.run_id, dimension="mood", reviewer="ann", events=[event])
     found = truth.evidence(store, spec.run_id, "mood")
     assert found.voices.shape == (30, 3, 3)
-    place = {id: number for number, id in enumerate(ids)}
+    order = {id: number for number, id in enumerate(ids)}
     fair = told - 0.5 * told.mean(axis=0)
     heard = shown(store, other.run_id, "mood")
     for number, id in enumerate(found.row_ids):
-        np.testing.assert_allclose(found.voices[number, :2], log_softmax(fair[place[id]]), atol=1e-9)
+        np.testing.assert_allclose(found.voices[number, :2], log_softmax(fair[order[id]]), atol=1e-9)
         theirs = np.log(heard[id]) if heard.get(id) else found.logprobs[number]
         np.testing.assert_allclose(found.voices[number, 2], theirs, atol=1e-9)
 
