@@ -109,7 +109,7 @@ def test_the_part_within_bins_is_variance_less_covariance() -> None:
 
 
 def smooth_by_images(said: FloatArray, right: FloatArray, width: float) -> float:
-    """smECE at one width by its definition: Gaussians mirrored at both ends, the integral by the trapezoid rule."""
+    """smECE at one width by its definition: Gaussians mirrored at both ends, trapezoid rule."""
     at = np.linspace(0, 1, 4001)
     summed = np.zeros_like(at)
     for shift in (-2.0, 0.0, 2.0):

@@ -49,8 +49,8 @@ class Scene:
             raise EngineError("The engine cannot be started.")
         return self.engine
 
-    def link(self, **options: bool) -> EngineLink:
-        made = EngineLink(self.store, self.folder, self.ensure, **options)
+    def link(self, *, stays: bool = False) -> EngineLink:
+        made = EngineLink(self.store, self.folder, self.ensure, stays=stays)
         self.links.append(made)
         made.start()
         return made
