@@ -33,6 +33,8 @@ with st.container(horizontal=True, vertical_alignment="top", key="export_what"):
 choice = export_form.Choice(run_id, export_form.FORMATS[format], export_form.ROWS[what], least / 100)
 
 st.caption(run_views.summary_line(found[run_id]))
+for words in export_form.accepted(studio, run_id):
+    st.caption(f":green[:material/verified:] {words}")
 with st.container(key="export_preview"), ui.guarded():
     lines = export_form.preview(studio, choice)
     if lines:

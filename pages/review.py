@@ -5,20 +5,25 @@ import streamlit as st
 from studio import run_views, runtime, ui
 from studio.components import review
 from studio.words import plural
-from workspace import decisions, rows, runs, tasks
+from workspace import decisions, draws, rows, runs, tasks
 
 ORDERS: dict[str, decisions.Order] = {
     "Uncertain first": "uncertain",
     "Random sample": "random",
     "In file order": "file",
     "Rows that break a rule": "flagged",
+    "Blind sample": "sample",
+    "Chosen rows": "chosen",
 }
+BLIND = ("random", "sample", "chosen")  # decided without seeing the suggestion first
+NOTHING_LEFT = {"sample": "The blind sample is checked.", "chosen": "All chosen rows are decided."}
 FEW = 3  # dimensions that fit beside the other choices
 
 studio = runtime.current()
 store = studio.store
 found = {run.id: run for run in runs.list_runs(store)}
 ready = {run_id: run for run_id, run in found.items() if run.labeled_rows}
+ui.arrive()
 ui.heading("Review", "One row at a time. Digits choose, Enter accepts, Z takes back, ? lists all keys.")
 
 if not ready:
@@ -48,12 +53,17 @@ with choice:
     task = tasks.get(store, run.task_id).task
     newest_task = tasks.newest_of(store, run.task_name)
     ruled = newest_task is not None and newest_task.task.rules
+    among = st.session_state.get("chosen_rows", ())  # run, dimension and rows that another page asks to decide
+    chosen = among[2] if among[:2] == (run_id, dimension) else ()
+    drawn = draws.standing(store, run_id, dimension)
+    offered = {"flagged": ruled, "sample": drawn.drawn, "chosen": chosen}
     order = st.selectbox(
         "Order",
-        [name for name, order in ORDERS.items() if ruled or order != "flagged"],
+        [name for name, order in ORDERS.items() if offered.get(order, True)],
         key="order",
         bind="query-params",
-        help="Uncertain first finds the mistakes. A random sample, decided blind, tells how good the labels are.",
+        help="Uncertain first finds the mistakes. The blind sample, drawn on the Calibration page, tells how good "
+        "the labels are.",
     )
     domains = [name for name, _ in rows.domains(store) if name]
     domain = None
@@ -85,15 +95,18 @@ finished = review.review(
         reviewer=reviewer,
         order=ORDERS[order],
         domain=domain,
-        blind=ORDERS[order] == "random",
+        blind=ORDERS[order] in BLIND,
+        among=chosen if ORDERS[order] == "chosen" else (),
     ),
     key="deck",
 )
-if finished or not counts.waiting:
+if finished or not (drawn.waiting if ORDERS[order] == "sample" else counts.waiting):
     with st.container(border=True, key="review_done"):
         blind = f", {counts.blind:,} of them blind" if counts.blind else ""
-        st.markdown(f"**{plural(counts.decided, 'row')} decided{blind}.** Nothing is waiting in this run.")
+        left = NOTHING_LEFT.get(ORDERS[order], "Nothing is waiting in this run.")
+        st.markdown(f"**{plural(counts.decided, 'row')} decided{blind}.** {left}")
         with st.container(horizontal=True):
-            ui.go_to("calibration", "See how far the labels can be trusted", query={"run": run_id})
+            here = {"run": run_id, "dimension": dimension}
+            ui.go_to("calibration", "See how far the labels can be trusted", query=here)
             ui.go_to("export", "Export the labels", query={"run": run_id})
 run_views.disputed(studio, run_id, dimension)

@@ -33,7 +33,8 @@ class ReviewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Decisions to keep and rows wanted next, in one round trip.
 
     Events of one session may be sent again and again; each is kept once. `exclude` are the rows the browser
-    already holds, `need` how many more it wants, `history` how many past decisions, newest first.
+    already holds, `need` how many more it wants, `history` how many past decisions, newest first; `among` the
+    rows of the order "chosen".
     """
 
     session: Annotated[str, Meta(min_length=8, max_length=64, pattern=r"^[A-Za-z0-9-]+$")]
@@ -46,6 +47,7 @@ class ReviewRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     order: decisions.Order = "uncertain"
     domain: Short | None = None
     blind: bool = False
+    among: Ids = []
     history: Annotated[int, Meta(ge=0, le=2000)] = 0
     counts: bool = True
 
@@ -134,6 +136,7 @@ def review(studio: Studio, body: ReviewRequest, _path: dict[str, str]) -> Review
             order=body.order,
             domain=body.domain,
             blind=body.blind,
+            among=body.among,
         )
     past: list[HistoryItem] = []
     if body.history:

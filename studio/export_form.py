@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 import streamlit as st
 
 from studio.runtime import Studio
-from workspace import exports, runs
+from studio.words import percent, plural
+from workspace import exports, promises, runs
 
 FORMATS: dict[str, Literal["csv", "jsonl", "parquet"]] = {"CSV": "csv", "JSONL": "jsonl", "Parquet": "parquet"}
 ROWS: dict[str, Literal["human", "model"] | None] = {
@@ -37,6 +38,20 @@ def usual_path(studio: Studio, choice: Choice) -> str:
     """Beside the workspace, named after the task."""
     name = runs.spec(studio.store, choice.run_id).task_name
     return str(studio.path.parent / f"{name}_labels.{choice.format}")
+
+
+def accepted(studio: Studio, run_id: str) -> list[str]:
+    """What was promised of the labels of each dimension, and where the file says which rows it is about."""
+    told = []
+    for dimension in runs.spec(studio.store, run_id).dimensions:
+        kept = promises.in_force(studio.store, run_id, dimension.name)
+        if kept is not None:
+            told.append(
+                f"{plural(kept.rows, 'row')} {'is' if kept.rows == 1 else 'are'} accepted: with "
+                f"{percent(1 - kept.delta)} confidence at most {percent(kept.epsilon)} of their labels are wrong. "
+                f"The column {dimension.name}_accepted says which."
+            )
+    return told
 
 
 def write(studio: Studio, choice: Choice, path: Path) -> exports.ExportResult:

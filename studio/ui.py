@@ -88,6 +88,21 @@ def go_to(to: str, link: str, *, query: dict[str, str] | None = None) -> None:
     st.page_link(page(to), label=link, icon=":material/arrow_forward:", icon_position="right", query_params=query)
 
 
+def switch(to: str, run: str, **choices: str) -> None:
+    """To another page on a run, with what its widgets of these keys shall show; it has to call `arrive` first.
+
+    Not as query parameters: those this page has bound to widgets of its own cannot be set from here.
+    """
+    st.session_state["arriving"] = choices
+    st.switch_page(page(to), query_params={"run": run})
+
+
+def arrive() -> None:
+    """Set widgets as the page a person comes from asked for, before they are drawn."""
+    for key, value in st.session_state.pop("arriving", {}).items():
+        st.session_state[key] = value
+
+
 def workspace_card(name: str, labeled: int, rows: int) -> None:
     """The workspace and how far it is, for the bottom of the sidebar."""
     with st.container(border=True, gap="xsmall", key="workspace_card"):
@@ -149,7 +164,20 @@ def share_bars(shares: Sequence[tuple[str, int]], *, key: str) -> None:
 
 
 def table(
-    rows: Sequence[dict[str, Any]], *, key: str, alt_text: str, columns: dict[str, Any] | None = None
-) -> None:
-    """Rows as a table without an index. Meant for one page of rows, never for all of them."""
-    st.dataframe(pd.DataFrame(rows), hide_index=True, key=key, alt=alt_text, column_config=columns or {})
+    rows: Sequence[dict[str, Any]],
+    *,
+    key: str,
+    alt_text: str,
+    columns: dict[str, Any] | None = None,
+    pick: bool = False,
+) -> list[int]:
+    """Rows as a table without an index. Meant for one page of rows, never for all of them.
+
+    With `pick` people can tick rows; the places of those are returned.
+    """
+    options: dict[str, Any] = {"hide_index": True, "key": key, "alt": alt_text, "column_config": columns or {}}
+    if not pick:
+        st.dataframe(pd.DataFrame(rows), **options)
+        return []
+    state = st.dataframe(pd.DataFrame(rows), on_select="rerun", selection_mode="multi-row", **options)
+    return [place for place in state.selection.rows if place < len(rows)]

@@ -22,7 +22,7 @@ from workspace.task import join_labels, split_labels
 
 ACTIONS = ("approve", "reject", "modify", "skip", "undo")
 Action = Literal["approve", "reject", "modify", "skip", "undo"]
-Order = Literal["uncertain", "random", "confident", "file", "flagged", "sample"]
+Order = Literal["uncertain", "random", "confident", "file", "flagged", "sample", "chosen"]
 
 _ORDERS: dict[Order, str] = {
     "uncertain": "model_confidence, row_id",
@@ -32,6 +32,7 @@ _ORDERS: dict[Order, str] = {
     "file": "row_no",
     "flagged": "model_confidence, row_id",  # only rows that break a rule of the task
     "sample": "row_id",
+    "chosen": "row_no",  # here the place among the chosen ones
 }
 
 
@@ -234,13 +235,15 @@ def queue(
     order: Order = "uncertain",
     domain: str | None = None,
     blind: bool = False,
+    among: Sequence[str] = (),
 ) -> list[QueueItem]:
     """The next rows to decide: answered by the model, not judged by anybody, not in `exclude`.
 
     Least confident first by default, by corrected and calibrated confidence; "random" is a sample that may be
     used for calibration, "flagged" those that break a rule, least confident first. Rows skipped in this session
     are left out, rows skipped in others come last. "sample" are rows that were drawn to be checked and wait, as
-    `workspace.draws` says, always blind.
+    `workspace.draws` says, always blind. "chosen" are the rows of `among` in their order, judged before or not,
+    until this session has judged them.
     """
     if order == "sample":
         drawn = draws.to_check(
@@ -255,6 +258,12 @@ def queue(
         messages = [rule.message for rule in outcome.task.rules] if outcome else []
         cte, parameters = current_sql(con, run_id, dimension)
         needs_rows = domain is not None or order == "file"
+        number = "r.row_no" if needs_rows else "0"
+        open_rows = "anti join judged j on j.row_id = a.row_id"
+        if order == "chosen":
+            number = "list_position($among::varchar[], a.row_id)"
+            open_rows = """anti join (from standing where session = $session) j on j.row_id = a.row_id
+                semi join (select unnest($among::varchar[]) as row_id) c on c.row_id = a.row_id"""
         found = con.execute(
             f"""{cte}, skipped as (
                 select row_id, bool_or(session = $session) as here
@@ -262,8 +271,8 @@ def queue(
             ), waiting as (
                 select a.row_id, a.model_label, a.model_confidence, a.probabilities,
                        a.value, a.spread, a.labeler, a.explanation, {"o.broken" if outcome else "[]"} as broken,
-                       {"r.row_no" if needs_rows else "0 as row_no"}, s.row_id is not null as later
-                from answers a anti join judged j on j.row_id = a.row_id
+                       {number} as row_no, s.row_id is not null as later
+                from answers a {open_rows}
                 left join skipped s on s.row_id = a.row_id
                 {"join rows r on r.id = a.row_id" if needs_rows else ""}
                 {"join outcome o on o.row_id = a.row_id and len(o.broken) > 0" if outcome else ""}
@@ -282,6 +291,7 @@ def queue(
                 "exclude": list(exclude),
                 "limit": limit,
                 **({"domain": domain} if domain is not None else {}),
+                **({"among": list(among)} if order == "chosen" else {}),
             },
         ).fetchall()
     if blind:

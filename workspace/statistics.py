@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from workspace import calibrators, decisions, runs, unfinished
+from workspace import calibrators, decisions, draws, promises, runs, unfinished
 from workspace.store import Store
 from workspace.truth import known_rows
 
@@ -88,25 +88,30 @@ def _after_labeling(store: Store, run_id: str, dimension: str) -> NextStep | Non
     counts = decisions.counts(store, run_id, dimension)
     pace = counts.median_seconds or SECONDS_PER_DECISION
     if counts.waiting and counts.decided < REVIEW_BATCH:
-        return _review(
-            "review", "uncertain", min(REVIEW_BATCH - counts.decided, counts.waiting), pace, run_id, dimension
-        )
+        number = min(REVIEW_BATCH - counts.decided, counts.waiting)
+        minutes = number * pace / 60
+        sentence = f"Review {number} uncertain row{'s' if number > 1 else ''}, {_about(minutes)}."
+        return NextStep("review", sentence, minutes, "review", run_id, dimension)
     truth = known_rows(store, run_id, dimension)
-    if truth < TRUTH_ROWS and counts.waiting:
-        return _review("truth", "random", min(TRUTH_ROWS - truth, counts.waiting), pace, run_id, dimension)
-    if truth >= TRUTH_ROWS and calibrators.active(store, run_id, dimension) is None:
-        sentence = f"Calibrate {dimension} on {_rows(truth)} whose label is known."
+    left = draws.standing(store, run_id, dimension).waiting
+    if left or (truth < TRUTH_ROWS and counts.waiting):
+        number = left or min(TRUTH_ROWS - truth, counts.waiting)
+        minutes = number * pace / 60
+        what = (
+            f"Check {_rows(number)} of the blind sample" if left else f"Draw {_rows(number)} and decide them blind"
+        )
+        sentence = f"{what}, {_about(minutes)}: they tell how many labels can be relied on."
+        return NextStep("truth", sentence, minutes, "calibration", run_id, dimension)
+    settled = calibrators.active(store, run_id, dimension) or promises.in_force(store, run_id, dimension)
+    if truth >= TRUTH_ROWS and not settled:
+        sentence = f"See how many labels of {dimension} can be relied on, by {_rows(truth)} whose label is known."
         return NextStep("calibrate", sentence, 1.0, "calibration", run_id, dimension)
     return None
 
 
-def _review(kind: StepKind, which: str, number: int, pace: float, run_id: str, dimension: str) -> NextStep:
-    minutes = number * pace / 60
-    unseen = ", without seeing the model's suggestion" if kind == "truth" else ""
+def _about(minutes: float) -> str:
     about = max(1, round(minutes))
-    time = f"about {about} minute{'s' if about > 1 else ''}"
-    sentence = f"Review {number} {which} row{'s' if number > 1 else ''}{unseen}, {time}."
-    return NextStep(kind, sentence, minutes, "review", run_id, dimension)
+    return f"about {about} minute{'s' if about > 1 else ''}"
 
 
 def _rows(number: int) -> str:

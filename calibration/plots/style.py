@@ -73,8 +73,9 @@ def dress(figure: go.Figure, colours: Palette, height: int, rows: Sequence[Row] 
     )
     words = {"color": colours.text}
     axis = {"gridcolor": colours.grid, "zeroline": False, "linecolor": colours.grid, "fixedrange": True}
-    figure.update_xaxes(**axis, tickfont=words, title_font=words)
-    figure.update_yaxes(**axis, tickfont=words, title_font=words)
+    titles = {**words, "size": 13}  # left alone they would be larger than all other words
+    figure.update_xaxes(**axis, tickfont=words, title_font=titles)
+    figure.update_yaxes(**axis, tickfont=words, title_font=titles)
 
 
 def rows_of(figure: go.Figure) -> list[Row]:

@@ -188,8 +188,8 @@ class Deck {
     const count = now - this.countedAt > COUNT_AGAIN || need > 0
     if (count) this.countedAt = now
     const history = this.historyWanted > this.historyHad && !this.historyEnded ? this.historyWanted : 0
-    const { order, domain } = this.settings
-    return { need, exclude: need ? [...held] : [], order, domain, blind: false, history, counts: count }
+    const { order, domain, among } = this.settings
+    return { need, exclude: need ? [...held] : [], order, domain, among, blind: false, history, counts: count }
   }
 
   accept(answer, asked) {
@@ -264,7 +264,9 @@ class Deck {
     const known = new Set(this.past.map((decision) => decision.session + "/" + decision.seq))
     const older = []
     const cards = []
+    const again = new Set(this.settings.among) // decided before, and to be decided anew
     for (const entry of history) {
+      if (again.has(entry.row_id)) continue
       if (entry.undone || entry.session === this.session || known.has(entry.session + "/" + entry.seq)) continue
       let item = this.items.find((other) => other.id === entry.row_id) || cards.find((c) => c.id === entry.row_id)
       if (!item) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,12 @@ def settings(
     order: Order,
     domain: str | None,
     blind: bool,
+    among: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What the component needs to know. When any of it changes it starts a new deck and saves the old one."""
+    """What the component needs to know. When any of it changes it starts a new deck and saves the old one.
+
+    `among`: the rows of the order "chosen".
+    """
     described = {label.name: label.description for label in dimension.labels}
     return {
         "api": f"{API}/review",
@@ -54,6 +59,7 @@ def settings(
         "order": order,
         "domain": domain,
         "blind": blind,
+        "among": list(among),
     }
 
 

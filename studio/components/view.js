@@ -54,6 +54,8 @@ class View {
   nothing(deck, state) {
     if (state === "loading") return deck.problem === "offline" ? "Waiting for the studio to answer" : "Fetching rows"
     if (deck.settings.order === "flagged") return "No row that breaks a rule is waiting."
+    if (deck.settings.order === "sample") return "No row of the blind sample is waiting."
+    if (deck.settings.order === "chosen") return "All chosen rows are decided."
     const skipped = deck.counts ? deck.counts.skipped : 0
     if (!skipped) return "Every row here is decided."
     return `Nothing else is waiting. ${plural(skipped, "skipped row")} will be asked again at your next visit.`

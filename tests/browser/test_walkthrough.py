@@ -65,7 +65,8 @@ def test_from_the_sample_to_a_file(page: Page, serve: Callable[..., Server], tmp
     settled(page)
     expect(page.locator(".js-plotly-plot").first).to_be_visible()
     expect(page.get_by_text(re.compile("accuracy", re.IGNORECASE)).first).to_be_visible()
-    page.locator(".st-key-fit button").first.click()
+    expect(page.locator(".st-key-promise").get_by_text("At 5% error")).to_be_visible()
+    expect(page.locator(".st-key-correction")).to_be_visible()
     settled(page)
 
     # Export

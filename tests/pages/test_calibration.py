@@ -7,12 +7,27 @@ import msgspec
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from studio import calibrating, promising, ui
 from studio.runtime import Studio
 from tests.pages import checked_workspace as checked
-from tests.pages.conftest import OpenPage
-from workspace import calibrators, labels, runs, tasks
+from tests.pages.conftest import OpenPage, press, said
+from tests.seeded_kinds import kinds_run
+from tests.seeding import add_rows
+from tests.unit.calibration.examples import overconfident
+from workspace import calibrators, decisions, labels, promises, runs, tasks, truth
+from workspace.facts import RunSpec
+from workspace.ids import row_id
 from workspace.store import Store
-from workspace.task import parse_task
+from workspace.task import Dimension, Label, Task, join_labels, parse_task
+
+TAGS = ("money", "delivery", "account")
+KINDS = Task(
+    name="kinds",
+    dimensions=(
+        Dimension(name="tags", kind="multi", question="Which?", labels=tuple(Label(name=tag) for tag in TAGS)),
+        Dimension(name="urgency", kind="score", question="How urgent is it?"),
+    ),
+)
 
 
 @pytest.fixture
@@ -25,12 +40,53 @@ def page(open_page: OpenPage) -> Callable[[], AppTest]:
     return lambda: open_page("calibration")
 
 
-def texts(app: AppTest) -> str:
-    return "\n".join(element.value for element in (*app.markdown, *app.caption, *app.subheader, *app.warning))
-
-
 def metrics(app: AppTest) -> dict[str, str]:
     return {metric.label: metric.value for metric in app.metric}
+
+
+def buttons(app: AppTest) -> set[str]:
+    return {str(button.key) for button in app.button}
+
+
+def wait_for_the_correction(studio: Studio, run: str) -> None:
+    job = calibrating.applying(studio, run, "mood")
+    assert job is not None
+    assert job.wait(30)
+
+
+def check_sample(studio: Studio, run: str, rows: int, number: int = 0) -> None:
+    """Draw rows and decide all of them blind, as they truly are."""
+    drawn = promising.draw_sample(studio, run, "mood", rows)
+    true = {row_id(checked.text(i)): i for i in range(1000)}
+    _, answers = overconfident(1000)
+    events = [
+        decisions.DecisionEvent(seq, id, "modify", checked.MOODS[answers[true[id]]], blind=True)
+        for seq, id in enumerate(drawn.row_ids)
+    ]
+    session = f"sample-{number}"
+    decisions.record(studio.store, session=session, run_id=run, dimension="mood", reviewer="Ada", events=events)
+
+
+def decide_kinds(store: Store) -> RunSpec:
+    """A run with a dimension of several labels and a score, in which every other row is decided blind."""
+    ids = add_rows(store, [f"Ticket {number}: nobody answers" for number in range(60)])
+    spec = kinds_run(store, KINDS, ids)
+    for dimension in spec.dimensions:
+        said = {one.row_id: one.label for one in labels.page(store, spec.run_id, dimension.name, limit=100)}
+        other = join_labels((), TAGS) if dimension.kind == "multi" else "5"
+        events = [
+            decisions.DecisionEvent(seq, id, "modify", said[id] or other if seq % 5 else other, blind=True)
+            for seq, id in enumerate(sorted(ids)[:30])
+        ]
+        decisions.record(
+            store,
+            session=dimension.name,
+            run_id=spec.run_id,
+            dimension=dimension.name,
+            reviewer="A",
+            events=events,
+        )
+    return spec
 
 
 def test_without_labels_there_is_one_way_on(page: Callable[[], AppTest]) -> None:
@@ -40,68 +96,133 @@ def test_without_labels_there_is_one_way_on(page: Callable[[], AppTest]) -> None
 
 
 def test_without_truth_there_is_one_way_on(page: Callable[[], AppTest], store: Store, tmp_path: Path) -> None:
-    checked.fill(store, tmp_path, 5, gold=False)
+    checked.fill(store, tmp_path, 300, gold=False)
     app = page()
-    assert [button.label for button in app.button] == ["Review rows"]
+    assert [button.label for button in app.button] == ["Draw 100 rows to check"]
+    assert "Nobody has checked yet how good the labels of these 300 rows are." in said(app)
     assert not app.metric
+
+
+def test_drawing_leads_to_the_rows_and_back_to_how_far_they_are(
+    page: Callable[[], AppTest], studio: Studio, store: Store, tmp_path: Path
+) -> None:
+    run = checked.fill(store, tmp_path, 300, gold=False)
+    app = page().button(key="draw").click().run()
+    assert not app.exception
+    assert app.title[0].value == "Review"
+    assert app.selectbox(key="order").value == "Blind sample"
+    waiting = decisions.queue(store, run, "mood", session="s", order="sample", limit=500)
+    assert promising.standing(studio, run, "mood").waiting == len(waiting) == 100
+    events = [
+        decisions.DecisionEvent(seq, item.row_id, "modify", "neutral", blind=True)
+        for seq, item in enumerate(waiting[:23])
+    ]
+    decisions.record(store, session="s", run_id=run, dimension="mood", reviewer="Ada", events=events)
+    app = page()
+    assert "23 of 100 checked" in [bar.text for bar in app.get("progress")]
+    assert app.button(key="check_sample").label == "Check 77 rows"
+    assert "draw" not in buttons(app)
+
+
+def test_what_is_promised_follows_the_target_and_can_be_accepted_and_withdrawn(
+    page: Callable[[], AppTest], studio: Studio, store: Store, tmp_path: Path
+) -> None:
+    run = checked.fill(store, tmp_path, 600, gold=False)
+    check_sample(studio, run, 200)
+    app = page()
+    assert "At 5% error" in app.subheader[0].value
+    app.slider(key="target").set_value(20).run()
+    assert not app.exception
+    promise = promising.promise(studio, run, "mood", epsilon=0.2)
+    rows = promise.acceptance.rows
+    assert 0 < rows < 600
+    sentence = app.subheader[0].value
+    assert sentence.startswith(
+        f"At 20% error, :primary[{rows} of 600 rows] can be accepted, {600 - rows} need a look"
+    )
+    assert "about" in sentence
+    app.button(key="accept").click().run()
+    assert not app.exception
+    kept = promises.in_force(store, run, "mood")
+    assert kept is not None
+    assert (kept.rows, kept.epsilon) == (rows, 0.2)
+    assert f"{rows} rows accepted" in said(app)
+    assert "accept" not in buttons(app)  # just this is accepted already
+    app.switch_page(str(ui.page("export"))).run()
+    assert f"{rows} rows are accepted" in said(app)
+    app.switch_page(str(ui.page("calibration"))).run()
+    app.button(key="withdraw").click().run()
+    assert promises.in_force(store, run, "mood") is None
+    assert "withdraw" not in buttons(app)
+
+
+def test_another_confidence_is_another_promise(
+    page: Callable[[], AppTest], studio: Studio, store: Store, tmp_path: Path
+) -> None:
+    run = checked.fill(store, tmp_path, 600, gold=False)
+    check_sample(studio, run, 200)
+    app = page()
+    app.slider(key="target").set_value(20).run()
+    press(app, "sure", "99%")
+    found = promising.promise(studio, run, "mood", epsilon=0.2, delta=0.01).acceptance
+    assert found.threshold is not None
+    assert f"[{found.rows} of 600 rows]" in app.subheader[0].value
+    assert "with 99% confidence at most" in said(app)
 
 
 def test_the_numbers_are_those_of_the_evidence(page: Callable[[], AppTest], store: Store, tmp_path: Path) -> None:
     run = checked.fill(store, tmp_path, 300)
     checked.decide(store, run, range(20), blind=True)
     app = page()
-    evidence = labels.evidence(store, run, "mood")
+    evidence = truth.evidence(store, run, "mood")
     right = (evidence.logprobs.argmax(axis=1) == evidence.truth).mean()
     assert metrics(app)["Accuracy"] == f"{right:.0%}"
     assert metrics(app)["Checked rows"] == "300"
     assert "280 gold, 20 blind" in [metric.delta for metric in app.metric]
-    assert "can mislead" not in texts(app)
+    assert "can mislead" not in said(app)
 
 
-def test_fitting_puts_a_temperature_into_force_for_all_labels_and_removing_takes_it_out(
-    page: Callable[[], AppTest], store: Store, tmp_path: Path
+def test_a_correction_is_used_for_all_labels_and_taken_out_again(
+    page: Callable[[], AppTest], studio: Studio, store: Store, tmp_path: Path
 ) -> None:
     run = checked.fill(store, tmp_path, 300)
-    shown = labels.page(store, run, "mood", limit=300)
+    shown = {row.row_id: row.confidence or 0 for row in labels.page(store, run, "mood", limit=300)}
     app = page()
     before = metrics(app)
-    app.button(key="fit").click().run()
+    assert f"{before['Log loss']} before" not in [metric.delta for metric in app.metric]
+    app.button(key="use").click().run()
     assert not app.exception
+    wait_for_the_correction(studio, run)
     calibrator = calibrators.active(store, run, "mood")
     assert calibrator is not None
-    assert calibrator.method == "temperature"
-    assert calibrator.temperature > 1.5
     assert calibrator.evidence["rows"] == 300
+    app.run()
     after = metrics(app)
-    assert after["Accuracy"] == before["Accuracy"]
     assert float(after["Log loss"]) < float(before["Log loss"])
     assert f"{before['Log loss']} before" in [metric.delta for metric in app.metric]
-    assert app.button(key="fit").disabled  # nothing new to fit on
+    assert "use" not in buttons(app)  # nothing better is known
+    calmer = {row.row_id: row.confidence or 0 for row in labels.page(store, run, "mood", limit=300)}
+    assert sum(calmer.values()) < sum(shown.values())
 
-    calmer = labels.page(store, run, "mood", limit=300)
-    assert [row.label for row in calmer] == [row.label for row in shown]
-    assert all((new.confidence or 0) < (old.confidence or 0) for new, old in zip(calmer, shown, strict=True))
-
-    app.button(key="remove").click().run()
+    app.button(key="take_out").click().run()
     assert not app.exception
     assert calibrators.active(store, run, "mood") is None
     assert metrics(app) == before
 
 
-def test_the_temperature_is_judged_on_rows_left_out(
-    page: Callable[[], AppTest], store: Store, tmp_path: Path
+def test_why_a_method_was_chosen_is_said_and_every_number_comes_when_asked_for(
+    page: Callable[[], AppTest], studio: Studio, store: Store, tmp_path: Path
 ) -> None:
-    checked.fill(store, tmp_path, 300)
+    run = checked.fill(store, tmp_path, 300)
     app = page()
-    assert "can flatter" in texts(app)
-    judged = app.dataframe[0].value
-    assert [name.split(",")[-1].strip() for name in judged.iloc[:, 0]] == [
-        "What the model said",
-        "same rows",
-        "T on rows left out",
-    ]
-    losses = [float(value) for value in judged["Log loss"]]
-    assert losses[1] <= losses[2] < losses[0]
+    fitted = calibrating.fit(studio, run, "mood")
+    assert fitted.why in said(app)
+    assert all("Brier score" not in table.value.to_string() for table in app.dataframe)
+    app.session_state["every_number"] = True
+    app.run()
+    table = next(table.value for table in app.dataframe if "Brier score" in table.value.to_string())
+    assert table.columns.tolist() == ["", "Before", "With the correction", "Good is", "What it is"]
+    assert f"{fitted.before.brier:.3f} [" in str(table.set_index("").loc["Brier score", "Before"])
 
 
 def test_few_rows_are_called_few(page: Callable[[], AppTest], store: Store, tmp_path: Path) -> None:
@@ -109,17 +230,31 @@ def test_few_rows_are_called_few(page: Callable[[], AppTest], store: Store, tmp_
     checked.decide(store, run, range(12), blind=True)
     app = page()
     assert metrics(app)["Checked rows"] == "12"
-    assert "**38 more**" in texts(app)
+    assert "About 38 more, decided blind" in said(app)
 
 
-def test_one_checked_row_is_drawn_but_not_fitted(
-    page: Callable[[], AppTest], store: Store, tmp_path: Path
-) -> None:
+def test_one_checked_row_is_shown(page: Callable[[], AppTest], store: Store, tmp_path: Path) -> None:
     run = checked.fill(store, tmp_path, 3, gold=False)
     checked.decide(store, run, range(1), blind=True)
     app = page()
     assert metrics(app)["Checked rows"] == "1"
-    assert app.button(key="fit").disabled
+    assert "use" not in buttons(app)
+
+
+def test_one_label_only_and_all_of_it_right(page: Callable[[], AppTest], store: Store, tmp_path: Path) -> None:
+    run = checked.fill(store, tmp_path, 60, gold=False)
+    # The model says "no" to every joke, and so do people.
+    checked.decide(store, run, range(60), blind=True, dimension="joke")
+    app = page()
+    press(app, "dimension", "joke")
+    assert metrics(app)["Accuracy"] == "100%"
+    assert "Every checked label is right" in said(app)
+    app.session_state["every_number"] = True
+    app.run()
+    assert not app.exception
+    table = next(table.value for table in app.dataframe if "AUROC" in table.value.to_string()).set_index("")
+    assert table.loc["AUROC", "Before"] == "undefined"
+    assert str(table.loc["AUROC", "What it is"]).endswith(".")
 
 
 def test_decisions_with_the_suggestion_in_sight_count_only_when_asked_for(
@@ -130,6 +265,7 @@ def test_decisions_with_the_suggestion_in_sight_count_only_when_asked_for(
     checked.decide(store, run, range(10, 30), blind=False)
     app = page()
     assert metrics(app)["Checked rows"] == "10"
+    assert "Left out: 20 decided with the suggestion in sight." in said(app)
     assert not app.warning
     app.toggle(key="visible").set_value(True).run()
     assert metrics(app)["Checked rows"] == "30"
@@ -137,33 +273,30 @@ def test_decisions_with_the_suggestion_in_sight_count_only_when_asked_for(
     assert "10 blind, 20 with suggestion" in [metric.delta for metric in app.metric]
 
 
-def test_visible_decisions_alone_are_no_evidence_but_can_be_asked_for(
+def test_a_bin_opens_its_rows_mistakes_first_and_they_can_be_decided_again(
     page: Callable[[], AppTest], store: Store, tmp_path: Path
 ) -> None:
-    run = checked.fill(store, tmp_path, 20, gold=False)
-    checked.decide(store, run, range(5), blind=False)
-    app = page()
-    assert [button.label for button in app.button] == ["Review rows"]
-    app.toggle(key="visible").set_value(True).run()
-    assert metrics(app)["Checked rows"] == "5"
-
-
-def test_a_bin_opens_its_rows_mistakes_first(page: Callable[[], AppTest], store: Store, tmp_path: Path) -> None:
     checked.fill(store, tmp_path, 300)
     app = page()
-    bins = next(box for box in app.selectbox if box.label == "Bin")
+    bins = next(box for box in app.selectbox if box.label == "Rows of a bin")
     assert bins.value is None
-    assert bins.options[-1].startswith("90% to 100% sure: ")
-    count = int(bins.options[-1].split(": ")[1].split()[0])
-    bins.select_index(len(bins.options) - 1).run()
+    place = next(
+        i for i, words in enumerate(bins.options) if words.startswith("90% to 100% sure, as the model said")
+    )
+    count = int(bins.options[place].split(": ")[1].split()[0])
+    bins.select_index(place).run()
     assert not app.exception
-    rows = app.dataframe[1].value
+    rows = next(table.value for table in app.dataframe if "Truth" in table.value.columns)
     assert len(rows) == min(count, 200)
     assert rows["Sure"].between(90, 100).all()
     right = rows["Right"].tolist()
     assert right == sorted(right)
     assert not right[0]
     assert ((rows["Model said"] == rows["Truth"]) == rows["Right"]).all()
+    app.button(key="rows_behind_review").click().run()
+    assert not app.exception
+    assert app.selectbox(key="order").value == "Chosen rows"
+    assert len(app.session_state["chosen_rows"][2]) == len(rows)
 
 
 def test_another_dimension_has_its_own_numbers(page: Callable[[], AppTest], store: Store, tmp_path: Path) -> None:
@@ -171,12 +304,30 @@ def test_another_dimension_has_its_own_numbers(page: Callable[[], AppTest], stor
     checked.decide(store, run, range(6), blind=True, dimension="joke")
     app = page()
     assert metrics(app)["Checked rows"] == "60"
-    app.segmented_control(key="dimension").set_value("joke").run()
-    assert not app.exception
+    press(app, "dimension", "joke")
     assert metrics(app)["Checked rows"] == "6"
-    app.button(key="fit").click().run()
-    assert calibrators.active(store, run, "joke") is not None
-    assert calibrators.active(store, run, "mood") is None
+
+
+def test_several_labels_are_shown_together_and_one_by_one(page: Callable[[], AppTest], store: Store) -> None:
+    decide_kinds(store)
+    app = page()
+    assert metrics(app)["Checked rows"] == "30"
+    assert "Every label of a row counts as a question of its own" in said(app)
+    app.selectbox(key="label_of_tags").select("delivery").run()
+    assert not app.exception
+    assert "Only about whether “delivery”" in said(app)
+    assert "accept" not in buttons(app)
+    assert metrics(app)["Checked rows"] == "30"
+
+
+def test_a_score_is_judged_in_its_points(page: Callable[[], AppTest], store: Store) -> None:
+    decide_kinds(store)
+    app = page()
+    press(app, "dimension", "urgency")
+    assert {"Off by", "Mean score, corrected"} <= metrics(app).keys()
+    assert app.number_input(key="tolerance").value == promising.TOLERANCE
+    app.number_input(key="tolerance").set_value(3.0).run()
+    assert not app.exception
 
 
 def test_runs_without_labels_are_not_offered(page: Callable[[], AppTest], store: Store, tmp_path: Path) -> None:
@@ -188,11 +339,16 @@ def test_runs_without_labels_are_not_offered(page: Callable[[], AppTest], store:
     assert len(app.selectbox(key="run").options) == 1
 
 
-def test_the_diagram_says_what_it_shows(page: Callable[[], AppTest], store: Store, tmp_path: Path) -> None:
+def test_figures_say_what_they_show_and_can_be_taken_away(
+    page: Callable[[], AppTest], store: Store, tmp_path: Path
+) -> None:
     checked.fill(store, tmp_path, 300)
-    drawn = page().get("plotly_chart")[0].proto
-    assert "calibration error" in drawn.alt
-    assert "was right" in drawn.spec
+    app = page()
+    drawn = [chart.proto for chart in app.get("plotly_chart")]
+    assert all(chart.alt for chart in drawn)
+    assert any("calibration error" in chart.alt and "was right" in chart.spec for chart in drawn)
+    offered = [str(button.proto.label) for button in app.get("download_button")]
+    assert offered.count("Figure (HTML)") == offered.count("Data (CSV)") == len(drawn)
 
 
 def test_a_click_in_the_diagram_chooses_the_bin_and_a_click_beside_it_none() -> None:
@@ -200,11 +356,11 @@ def test_a_click_in_the_diagram_chooses_the_bin_and_a_click_beside_it_none() -> 
         import streamlit as st
         from streamlit.typing import PlotlyState
 
-        from studio import calibration_views
+        from studio import trust_views
 
         for name, points in (("hit", [{"customdata": ["after", 0.7, 0.8]}]), ("missed", [])):
             st.session_state[name] = PlotlyState(selection={"points": points})
-            calibration_views.open_clicked(name)
+            trust_views.open_clicked(name)
 
     app = AppTest.from_function(script).run()
     assert not app.exception

@@ -181,6 +181,23 @@ def test_a_queue_of_one_domain_and_a_blind_one(store: Store) -> None:
     assert {(item.suggestion, item.confidence, item.probabilities) for item in blind} == {(None, None, ())}
 
 
+def test_chosen_rows_are_asked_again_in_their_order_until_this_session_has_decided_them(store: Store) -> None:
+    spec = labeled_run(store, texts(6))
+    ids = ids_of(store, spec)
+    record(store, spec, DecisionEvent(0, ids[4], "modify", "positive"), session="before")
+
+    def chosen() -> list[str]:
+        among = [ids[4], ids[1], ids[5]]
+        found = decisions.queue(store, spec.run_id, "sentiment", session="now", order="chosen", among=among)
+        return [item.row_id for item in found]
+
+    assert chosen() == [ids[4], ids[1], ids[5]]
+    record(store, spec, DecisionEvent(0, ids[4], "modify", "negative"), session="now")
+    assert chosen() == [ids[1], ids[5]]
+    record(store, spec, DecisionEvent(1, ids[4], "undo", undoes=0), session="now")
+    assert chosen() == [ids[4], ids[1], ids[5]]
+
+
 def test_history_and_counts_tell_what_happened(store: Store) -> None:
     spec = labeled_run(store, texts(8))
     ids = ids_of(store, spec)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from tests.seeding import SENTIMENT, add_rows, facts_for, ingest, spec_of, task_of
 from tests.unit.workspace.examples import texts
-from workspace import calibrators, decisions, runs, statistics, unfinished
-from workspace.decisions import DecisionEvent
+from workspace import calibrators, decisions, draws, runs, statistics, unfinished
+from workspace.decisions import DecisionEvent, Order
 from workspace.store import Store
 
 
@@ -29,10 +29,12 @@ def test_the_next_step_leads_from_nothing_to_an_export(store: Store) -> None:
     assert (found.run_id, found.dimension) == (spec.run_id, "sentiment")
 
     def approve(first: int, number: int, *, blind: bool) -> None:
-        waiting = decisions.queue(store, spec.run_id, "sentiment", session="s", limit=number)
+        order: Order = "sample" if blind else "uncertain"
+        waiting = decisions.queue(store, spec.run_id, "sentiment", session="s", limit=number, order=order)
         events = [
-            DecisionEvent(first + place, item.row_id, "approve", item.suggestion or "", seconds=12, blind=blind)
+            DecisionEvent(first + place, item.row_id, "approve", label, seconds=12, blind=blind)
             for place, item in enumerate(waiting)
+            for label in [item.suggestion or "neutral"]
         ]
         decisions.record(
             store, session="s", run_id=spec.run_id, dimension="sentiment", reviewer="ann", events=events
@@ -42,15 +44,18 @@ def test_the_next_step_leads_from_nothing_to_an_export(store: Store) -> None:
     assert step(store)[2] == "Review 30 uncertain rows, about 6 minutes."  # at this reviewer's own pace
     approve(10, 30, blind=False)
     kind, page, sentence = step(store)
-    assert (kind, page) == ("truth", "review")
-    assert sentence == "Review 50 random rows, without seeing the model's suggestion, about 10 minutes."
+    assert (kind, page) == ("truth", "calibration")
+    told = "they tell how many labels can be relied on."
+    assert sentence == f"Draw 50 rows and decide them blind, about 10 minutes: {told}"
+    draws.draw(store, spec.run_id, "sentiment", 50)
+    assert step(store)[2] == f"Check 50 rows of the blind sample, about 10 minutes: {told}"
     approve(40, 50, blind=True)
     assert step(store)[:2] == ("calibrate", "calibration")
     calibrators.save(store, spec.run_id, "sentiment", "temperature", {"temperature": 1.2}, {})
     assert step(store) == ("export", "export", "Export 120 rows with their labels.")
 
-    overview = statistics.overview(store)
-    assert (overview.rows, overview.labeled, overview.decided, overview.runs) == (130, 120, 90, 1)
+    overview = statistics.overview(store)  # of the sample 17 had been decided in sight of the suggestion
+    assert (overview.rows, overview.labeled, overview.decided, overview.runs) == (130, 120, 73, 1)
     assert (overview.tasks, overview.imports, overview.gold, overview.rejected) == (1, 0, 0, 0)
 
 

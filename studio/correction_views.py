@@ -1,0 +1,159 @@
+"""The correction that makes confidence true: which one suits, why, what it does, and the buttons that use it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from calibration import Metric
+from calibration.plots import domains_figure, methods_figure
+from studio import calibrating, figure_views, scorecard, ui
+from studio.calibrating import Fitted
+from studio.fitting import BY_DOMAIN, BY_LABEL, HEAD, TITLES_HERE
+from studio.runtime import Studio
+from studio.words import ago, plural, time_left
+
+NAMES = {
+    "none": "No correction",
+    "lower_temperature": "Lower temperature",
+    "temperature": "Temperature",
+    "platt": "Platt's sigmoid",
+    "vector": "Vector scaling",
+    "beta": "Beta calibration",
+    "histogram": "Histogram binning",
+    "isotonic": "Isotonic regression",
+    BY_DOMAIN: "A map per domain",
+    BY_LABEL: "A map per label",
+    HEAD: "Learned head",
+}
+USE_HELP = (
+    "Applies to every label of this run, also to those still to come. A promise is then about the labels as they "
+    "are with it."
+)
+NOT_THESE = "Only what was decided blind, or came with the data, may correct labels."
+
+
+def draw(studio: Studio, fitted: Fitted, *, visible: bool) -> None:
+    """The section as a whole."""
+    words, picture = st.columns([4, 5], gap="large")
+    with words, st.container(border=True, key="correction"):
+        _in_force(fitted)
+        _buttons(studio, fitted, visible=visible)
+        work(studio, fitted.run_id, fitted.dimension)
+    with picture:
+        tried = [(NAMES.get(one.method, one.title), one.log_loss) for one in fitted.tried]
+        chosen = NAMES.get(fitted.method, fitted.method)
+        figure_views.show(
+            methods_figure(tried, chosen, dark=figure_views.is_dark()),
+            "Methods compared",
+            key="methods",
+            alt="Log loss of each method on rows left out: "
+            + ", ".join(f"{name} {loss.value:.3f}" for name, loss in tried),
+            tip="Each method is fitted on a part of the checked rows and judged on the others. The simplest one "
+            "that does as well as any, as far as chance allows to tell, is chosen.",
+        )
+    _every_number(studio, fitted, visible=visible)
+    _domains(studio, fitted, visible=visible)
+
+
+def _in_force(fitted: Fitted) -> None:
+    found = fitted.in_force
+    if found is None:
+        st.markdown("**No correction in use.** Labels show how sure the model itself was.")
+    else:
+        title = TITLES_HERE.get(found.method, found.method)
+        rows = plural(int(found.evidence.get("rows", 0)), "checked row")
+        st.markdown(
+            f":green[:material/check_circle:] **In use: {title}**, fitted {ago(found.fitted_at)} on {rows}."
+        )
+    if fitted.method == "none":
+        st.markdown("**None is needed:** none does better than the model itself, as far as these rows can tell.")
+    elif not fitted.current:
+        lead = "Better by now" if found else "Suits best"
+        st.markdown(f"**{lead}: {TITLES_HERE.get(fitted.method, fitted.method)}.**")
+    st.caption(fitted.why)
+
+
+def _buttons(studio: Studio, fitted: Fitted, *, visible: bool) -> None:
+    found = fitted.in_force
+    with st.container(horizontal=True, key="correction_buttons"):
+        if fitted.method != "none" and not fitted.current:
+            words = "Use the new one" if found else "Use it"
+            tip = NOT_THESE if visible else USE_HELP
+            if st.button(words, key="use", icon=":material/tune:", type="primary", disabled=visible, help=tip):
+                with ui.guarded():
+                    calibrating.put_in_force(studio, fitted)
+                    st.rerun()
+        if found is not None and st.button("Take it out", key="take_out", icon=":material/undo:"):
+            with ui.guarded():
+                calibrating.take_out(studio, fitted.run_id, fitted.dimension)
+                st.rerun()
+
+
+def work(studio: Studio, run_id: str, dimension: str) -> None:
+    """How far a correction has come to the rows; the whole page is drawn anew when it has to all of them."""
+    job = calibrating.applying(studio, run_id, dimension)
+    if job is None:
+        return
+
+    @st.fragment(run_every=0.5 if job.state == "running" else None)
+    def live() -> None:
+        if job.state == "running":
+            words = " ".join(("Applying it to every row", time_left(job.seconds_left))).strip()
+            st.progress(job.fraction, text=words)
+        elif job.error is not None:
+            ui.show_error(job.error)
+        elif not job.announced:
+            job.announced = True
+            st.rerun()
+
+    live()
+
+
+def _every_number(studio: Studio, fitted: Fitted, *, visible: bool) -> None:
+    opened = st.expander(
+        "All numbers, before and after", icon=":material/functions:", key="every_number", on_change="rerun"
+    )
+    with opened:
+        if not opened.open:
+            return
+        before, after = scorecard.numbers(studio, fitted, visible=visible)
+        corrected = fitted.method != "none"
+        ui.table(
+            [
+                {
+                    "": one.title,
+                    "Before": _value(one),
+                    **({"With the correction": _value(after[name])} if corrected else {}),
+                    "Good is": one.better,
+                    "What it is": one.why_not or one.meaning + _by_chance(one),
+                }
+                for name, one in before.items()
+            ],
+            key="numbers_table",
+            alt_text="Every number before and with the correction, with its 95% interval",
+            columns={"What it is": st.column_config.TextColumn(width="large")},
+        )
+        st.caption("In brackets the 95% interval. With the correction: on rows it was not fitted on.")
+
+
+def _value(metric: Metric) -> str:
+    found = metric.estimate
+    return "undefined" if found is None else f"{found.value:.3f} [{found.low:.3f} to {found.high:.3f}]"
+
+
+def _by_chance(metric: Metric) -> str:
+    return "" if metric.chance is None else f" Chance alone gives {metric.chance:.3f} here."
+
+
+def _domains(studio: Studio, fitted: Fitted, *, visible: bool) -> None:
+    bins = scorecard.domain_bins(studio, fitted, visible=visible)
+    if len(bins) < 2:
+        return
+    figure_views.show(
+        domains_figure(bins, dark=figure_views.is_dark()),
+        "By domain, with the correction" if fitted.method != "none" else "By domain",
+        key="domains",
+        alt="A reliability diagram for each domain: " + ", ".join(bins),
+        tip=f"Domains with at least {scorecard.FEW_IN_DOMAIN} checked rows. Across: how sure labels were; up: how "
+        "often they were right. Larger dots stand for more rows.",
+    )

@@ -1,0 +1,258 @@
+"""The promise as a page shows it: what can be accepted at which error, and what is missing for it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import streamlit as st
+
+from calibration.plots import risk_coverage_figure
+from studio import calibrating, figure_views, promising, ui
+from studio.promising import Promise
+from studio.runtime import Studio
+from studio.words import ago, duration, number, percent, plural
+from workspace.draws import Standing
+
+FIRST = 100  # rows of a first sample: fewer say little about where to draw the line
+FEWEST, MOST = 20, 500  # rows to draw at a time
+SURE = {"90%": 0.1, "95%": 0.05, "99%": 0.01}
+DRAW_HELP = (
+    "Rows are drawn by chance, and you decide them without seeing the suggestion: only such decisions can tell "
+    "how good all the other labels are. One large sample is worth more than several small ones, as every further "
+    "one makes the test stricter."
+)
+
+
+@st.fragment
+def card(studio: Studio, run_id: str, dimension: str, kind: str, label: str | None) -> None:
+    """All about the promise; moving the target draws nothing but this anew."""
+    with st.container(border=True, key="promise"), ui.guarded():
+        words, picture = st.columns([4, 5], gap="large")
+        with words:
+            saying = st.container(key="promise_words")
+            options = _asked(kind)
+            promise = promising.promise(studio, run_id, dimension, label=label, **options)
+            standing = promising.standing(studio, run_id, dimension)
+            with saying:
+                _say(promise)
+            _progress(promise, standing)
+            _buttons(studio, promise, standing)
+            _kept(studio, promise)
+        with picture:
+            _picture(promise)
+
+
+def _asked(kind: str) -> dict[str, float]:
+    """What the person wants to be promised."""
+    target = st.slider(
+        "Error allowed among the accepted rows",
+        1,
+        20,
+        5,
+        format="%d%%",
+        key="target",
+        persist_state="session",
+        help="How many in a hundred accepted labels may be wrong. The more you allow, the fewer rows need a look.",
+    )
+    with st.container(horizontal=True, key="promise_terms"):
+        sure = st.segmented_control(
+            "Confidence",
+            list(SURE),
+            default="95%",
+            required=True,
+            key="sure",
+            persist_state="session",
+            help="How sure the promise is to hold: at 95%, in 19 of 20 workspaces such as this one, or more.",
+        )
+        options = {"epsilon": target / 100, "delta": SURE[sure]}
+        if kind == "score":
+            options["tolerance"] = st.number_input(
+                "A score may be off by",
+                0.0,
+                5.0,
+                promising.TOLERANCE,
+                0.5,
+                format="%g",
+                key="tolerance",
+                persist_state="session",
+                width=170,
+                help="A score counts as wrong when it is further than this from what a person gave.",
+            )
+    return options
+
+
+def _say(promise: Promise) -> None:
+    found, rows = promise.acceptance, promise.population
+    target = f"At {percent(promise.epsilon)} error"
+    if found.threshold is not None:
+        left = rows - found.rows
+        look = f", about {duration(60 * promise.look_minutes)}" if left else ""
+        st.subheader(
+            f"{target}, :primary[{number(found.rows)} of {plural(rows, 'row')}] can be accepted, "
+            f"{number(left)} {'needs' if left == 1 else 'need'} a look{look}.",
+            anchor=False,
+        )
+        wrong = f"{number(found.wrong)} {'was' if found.wrong == 1 else 'were'} wrong"
+        st.caption(
+            f"Of the {number(found.checked)} checked among them {wrong}: with {_sure(promise)} confidence at most "
+            f"{percent(found.bound, 1)} of them are. Their labels are at least {percent(found.threshold, 1)} sure."
+        )
+        return
+    if not promise.checked:
+        title = f"Nobody has checked yet how good the labels of these {plural(rows, 'row')} are."
+        about = "Draw some by chance and decide them blind: they tell how many of the others you can rely on."
+    elif promise.checked < FIRST and not found.more:
+        title = f"{target}, no row can be accepted yet: {plural(promise.checked, 'checked row')} say too little."
+        about = f"With about {number(_missing(promise))} more, decided blind, this can be judged."
+    elif found.more:
+        title = f"{target}, no row can be accepted yet: about {plural(found.more, 'label')} more are missing."
+        time = f" That takes {duration(60 * promise.more_minutes)} or so." if promise.more_minutes else ""
+        about = f"{plural(promise.checked, 'row')} {_are(promise.checked)} checked, by chance and blind.{time}"
+    else:
+        title = f"{target}, no row can be accepted: even the surest labels are wrong too often."
+        about = (
+            "Allow more error, improve the labels (a correction below, another model, a second opinion), or look "
+            "at all of them."
+        )
+    st.subheader(title, anchor=False)
+    st.caption(about)
+
+
+def _progress(promise: Promise, standing: Standing) -> None:
+    """How far the sample is, and what is left out of it, in words."""
+    if standing.drawn:
+        done = standing.drawn - standing.waiting
+        st.progress(done / standing.drawn, text=f"{number(done)} of {number(standing.drawn)} checked")
+    notes = []
+    if promise.label is not None:
+        notes.append(f"Only about whether “{promise.label}” is rightly given or not.")
+    if promise.skipped:
+        notes.append(
+            f"{plural(promise.skipped, 'row')} of the sample {_were(promise.skipped)} skipped, and "
+            f"{_count(promise.skipped)} as wrong."
+        )
+    if promise.uncovered:
+        notes.append(
+            f"{plural(promise.uncovered, 'row')} came after the sample was drawn; the promise is not about them "
+            "until you draw again."
+        )
+    if notes:
+        st.caption("  \n".join(notes))
+
+
+def _buttons(studio: Studio, promise: Promise, standing: Standing) -> None:
+    """The one thing to do next first."""
+    found, kept = promise.acceptance, promise.kept
+    offered = found.threshold is not None and promise.label is None
+    fresh = offered and (kept is None or _terms(kept) != (promise.epsilon, promise.delta, found.threshold))
+    more = 0 if standing.waiting else _missing(promise)
+    with st.container(horizontal=True, key="promise_buttons"):
+        if standing.waiting and st.button(
+            f"Check {plural(standing.waiting, 'row')}",
+            key="check_sample",
+            icon=":material/visibility_off:",
+            type="primary",
+            help="The rows that were drawn and wait, without the suggestion.",
+        ):
+            to_review(promise)
+        if fresh:
+            applying = calibrating.applying(studio, promise.run_id, promise.dimension)
+            reason = "First check the rows that were drawn." if standing.waiting else ""
+            if applying is not None and applying.state == "running":
+                reason = "The correction is still being applied."
+            if st.button(
+                "Accept these rows",
+                key="accept",
+                icon=":material/verified:",
+                type="secondary" if standing.waiting else "primary",
+                disabled=bool(reason),
+                help=reason
+                or "They go out without another look. Exports say which they are; you can take it back.",
+            ):
+                promising.accept_promise(studio, promise)
+                st.rerun()
+        if more and st.button(
+            f"Draw {plural(more, 'row')} to check",
+            key="draw",
+            icon=":material/casino:",
+            type="secondary" if offered else "primary",
+            help=DRAW_HELP,
+        ):
+            promising.draw_sample(studio, promise.run_id, promise.dimension, more)
+            to_review(promise)
+
+
+def to_review(promise: Promise) -> None:
+    """To the rows that were drawn and wait to be checked."""
+    ui.switch("review", promise.run_id, dimension=promise.dimension, order="Blind sample")
+
+
+def _kept(studio: Studio, promise: Promise) -> None:
+    kept = promise.kept
+    if kept is None:
+        return
+    with st.container(border=True, key="kept", gap="small"):
+        st.markdown(
+            f":green[:material/verified:] **{plural(kept.rows, 'row')} accepted** {ago(kept.kept_at)}: with "
+            f"{percent(1 - kept.delta)} confidence at most {percent(kept.epsilon)} of them are wrong."
+        )
+        with st.container(horizontal=True):
+            if st.button("Withdraw", key="withdraw", icon=":material/undo:"):
+                promising.withdraw_promise(studio, promise.run_id, promise.dimension)
+                st.rerun()
+            ui.go_to("export", "Export the labels", query={"run": promise.run_id})
+
+
+def _picture(promise: Promise) -> None:
+    if promise.curve is None or not len(promise.curve.rows):
+        st.markdown("**Rows accepted and the error among them**")
+        st.caption("The curve appears with the first checked rows.")
+        return
+    found = promise.acceptance
+    accepted = found.rows if found.threshold is not None else 0
+    figure_views.show(
+        risk_coverage_figure(
+            promise.curve, epsilon=promise.epsilon, accepted=accepted, dark=figure_views.is_dark(), height=400
+        ),
+        "Error among the accepted rows",
+        key="risk_coverage",
+        alt=f"Error among the accepted rows against their share; {number(accepted)} rows are accepted",
+        tip="From left to right more rows are accepted, the surest first. The line is the share of wrong labels "
+        "among the checked ones of them, the dots what it is at most with the confidence chosen. A promise keeps "
+        "the dots below the target.",
+    )
+
+
+def _missing(promise: Promise) -> int:
+    """Rows to draw next: enough for a first picture, then what the promise lacks, then what widens it."""
+    left = promise.population + promise.uncovered - promise.checked
+    if promise.checked < FIRST:
+        wanted = max(promise.acceptance.more or 0, FIRST - promise.checked)
+    elif promise.acceptance.threshold is None:
+        wanted = promise.acceptance.more or 0
+    elif promise.acceptance.rows < promise.population:
+        wanted = promise.checked // 2
+    else:
+        wanted = FEWEST if promise.uncovered else 0
+    return min(max(10 * math.ceil(wanted / 10), FEWEST), MOST, left) if wanted else 0
+
+
+def _terms(kept: Any) -> tuple[float, float, float]:
+    return kept.epsilon, kept.delta, kept.threshold
+
+
+def _sure(promise: Promise) -> str:
+    return percent(1 - promise.delta)
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _count(count: int) -> str:
+    return "counts" if count == 1 else "count"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
