@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 from calibration.head_evidence import Evidence
 from calibration.logprobs import FloatArray, IntArray
@@ -78,9 +79,10 @@ def fit_path(
             return float(value), slope * spread + scaled
 
         start = np.divide(weights, spread, out=np.zeros_like(weights), where=spread > 0)
-        ended = minimize(
-            loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _STEPS, "ftol": tolerance, "gtol": 1e-6}
-        )
+        options = {"maxiter": _STEPS, "ftol": tolerance, "gtol": 1e-6}
+        # Several threads for matrices this small wait for each other: ten times as long where a model works too.
+        with threadpool_limits(1, user_api="blas"):
+            ended = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
         weights = ended.x * spread
         found.append(weights)
     return np.array(found)

@@ -11,7 +11,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
 
 from calibration import Assessment, assess
 from studio.fitting import Fit, Tried, best_fit, embedded, first_rows, held_out
@@ -91,9 +90,7 @@ def fit(studio: Studio, run_id: str, dimension: str, label: str | None = None, *
             )
         texts = rows.get(studio.store, evidence.row_ids) if not any(evidence.names) else {}
         vectors = embedded([texts[row_id].text for row_id in evidence.row_ids]) if texts else None
-        # Several threads for matrices this small only wait for each other where a model has the processor busy.
-        with threadpool_limits(1):
-            return evidence, best_fit(evidence, vectors)
+        return evidence, best_fit(evidence, vectors)
 
     evidence, found = remembered(studio, ("fit", run_id, dimension, visible), run_id, work)
     shown, out_of_fold = evidence, found.out_of_fold

@@ -16,6 +16,7 @@ from calibration.calibration_error import (
     maximum_calibration_error,
 )
 from calibration.logprobs import BoolArray, FloatArray, IntArray
+from calibration.smooth_error import SmoothCurve
 from tests.unit.calibration.examples import overconfident, said_and_right, scores_and_truth
 
 Pairs = tuple[FloatArray, BoolArray]
@@ -147,18 +148,30 @@ def test_the_smooth_error_moves_little_when_confidences_do() -> None:
     assert smooth_calibration_error(moved, right) == pytest.approx(still, abs=1e-4)
 
 
-def test_the_area_between_curve_and_diagonal_is_the_error() -> None:
-    generator = np.random.default_rng(6)
+def off_by(error: float, seed: int) -> tuple[SmoothCurve, FloatArray, BoolArray]:
+    """The curve of a model that is surer than right by `error`; what it should show, and where it has rows."""
+    generator = np.random.default_rng(seed)
     said = generator.uniform(0.3, 0.9, 2000)
-    curve = smooth_curve(said, generator.random(2000) < said - 0.15)
+    curve = smooth_curve(said, generator.random(2000) < said - error)
+    inside = (curve.confidence > 0.4) & (curve.confidence < 0.8)
+    return curve, curve.confidence - error, inside
+
+
+def test_the_area_between_curve_and_diagonal_is_the_error() -> None:
+    curve, _, _ = off_by(0.15, seed=6)
     between = np.abs(curve.right - curve.confidence) * curve.density
     assert np.trapezoid(between, curve.confidence) == pytest.approx(curve.error, abs=1e-3)
     assert np.trapezoid(curve.density, curve.confidence) == pytest.approx(1, abs=1e-3)
     assert (curve.low <= curve.right).all()
     assert (curve.right <= curve.high).all()
-    inside = (curve.confidence > 0.4) & (curve.confidence < 0.8)
-    truth = curve.confidence - 0.15
-    assert ((curve.low <= truth) & (truth <= curve.high))[inside].mean() > 0.8
+
+
+def test_the_band_holds_the_truth() -> None:
+    held = []
+    for seed in range(12):
+        curve, truth, inside = off_by(0.15, seed)
+        held.append(((curve.low <= truth) & (truth <= curve.high))[inside].mean())
+    assert np.mean(held) > 0.9  # at each point by itself: neighbours of one draw err together
 
 
 def test_no_rows_have_no_error() -> None:
