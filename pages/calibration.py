@@ -11,7 +11,7 @@ from studio import (
     trust_views,
     ui,
 )
-from workspace import runs
+from workspace import decisions, draws, runs, truth
 from workspace.answers import shape_of
 from workspace.errors import RunError
 
@@ -47,9 +47,15 @@ with st.container(horizontal=True, vertical_alignment="bottom", key="evidence_ch
             width=220,
         )
 
-promise_views.card(studio, run_id, dimension, kind, label)
+known = truth.known_rows(store, run_id, dimension)
+if known or draws.standing(store, run_id, dimension).drawn:
+    promise_views.card(studio, run_id, dimension, kind, label)
+else:
+    promise_views.nothing_yet(studio, run_id, dimension)
+if not known and not decisions.counts(store, run_id, dimension).decided:
+    st.stop()
 
-with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
     ui.section("How far confidence can be trusted")
     visible = st.toggle(
         "Count decisions made with the suggestion in sight",

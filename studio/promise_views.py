@@ -12,6 +12,7 @@ from studio import calibrating, figure_views, promising, ui
 from studio.promising import Promise
 from studio.runtime import Studio
 from studio.words import ago, duration, number, percent, plural
+from workspace import decisions
 from workspace.draws import Standing
 
 FIRST = 100  # rows of a first sample: fewer say little about where to draw the line
@@ -22,6 +23,29 @@ DRAW_HELP = (
     "how good all the other labels are. One large sample is worth more than several small ones, as every further "
     "one makes the test stricter."
 )
+
+
+def nothing_yet(studio: Studio, run_id: str, dimension: str) -> None:
+    """What stands in place of the promise while nobody has checked anything, with the one way on."""
+    rows = decisions.counts(studio.store, run_id, dimension).answered
+    with ui.empty_state(
+        "verified",
+        f"Nobody has checked yet how good the labels of these {plural(rows, 'row')} are",
+        "Draw some by chance and decide them blind: they tell how many of the others you can rely on.",
+        key="nothing_checked",
+    ):
+        more = min(FIRST, rows)
+        if st.button(
+            f"Draw {plural(more, 'row')} to check",
+            key="draw",
+            icon=":material/casino:",
+            type="primary",
+            disabled=not more,
+            help=DRAW_HELP,
+        ):
+            with ui.guarded():
+                promising.draw_sample(studio, run_id, dimension, more)
+                to_review(run_id, dimension)
 
 
 @st.fragment
@@ -36,7 +60,7 @@ def card(studio: Studio, run_id: str, dimension: str, kind: str, label: str | No
             standing = promising.standing(studio, run_id, dimension)
             with saying:
                 _say(promise)
-            _progress(promise, standing)
+            _progress(promise, standing, kind)
             _buttons(studio, promise, standing)
             _kept(studio, promise)
         with picture:
@@ -87,7 +111,7 @@ def _say(promise: Promise) -> None:
     target = f"At {percent(promise.epsilon)} error"
     if found.threshold is not None:
         left = rows - found.rows
-        look = f", about {duration(60 * promise.look_minutes)}" if left else ""
+        look = f", {_roughly(promise.look_minutes)}" if left else ""
         st.subheader(
             f"{target}, :primary[{number(found.rows)} of {plural(rows, 'row')}] can be accepted, "
             f"{number(left)} {'needs' if left == 1 else 'need'} a look{look}.",
@@ -99,15 +123,15 @@ def _say(promise: Promise) -> None:
             f"{percent(found.bound, 1)} of them are. Their labels are at least {percent(found.threshold, 1)} sure."
         )
         return
-    if not promise.checked:
-        title = f"Nobody has checked yet how good the labels of these {plural(rows, 'row')} are."
-        about = "Draw some by chance and decide them blind: they tell how many of the others you can rely on."
-    elif promise.checked < FIRST and not found.more:
-        title = f"{target}, no row can be accepted yet: {plural(promise.checked, 'checked row')} say too little."
+    if promise.checked < FIRST and not found.more:
+        checked = plural(promise.checked, "checked row") if promise.checked else "nothing checked yet"
+        title = f"{target}, no row can be accepted yet: {checked} says too little."
+        if promise.checked > 1:
+            title = title.replace("says", "say")
         about = f"With about {number(_missing(promise))} more, decided blind, this can be judged."
     elif found.more:
         title = f"{target}, no row can be accepted yet: about {plural(found.more, 'label')} more are missing."
-        time = f" That takes {duration(60 * promise.more_minutes)} or so." if promise.more_minutes else ""
+        time = f" That takes {_roughly(promise.more_minutes)}." if promise.more_minutes else ""
         about = f"{plural(promise.checked, 'row')} {_are(promise.checked)} checked, by chance and blind.{time}"
     else:
         title = f"{target}, no row can be accepted: even the surest labels are wrong too often."
@@ -119,14 +143,18 @@ def _say(promise: Promise) -> None:
     st.caption(about)
 
 
-def _progress(promise: Promise, standing: Standing) -> None:
+def _progress(promise: Promise, standing: Standing, kind: str) -> None:
     """How far the sample is, and what is left out of it, in words."""
     if standing.drawn:
         done = standing.drawn - standing.waiting
         st.progress(done / standing.drawn, text=f"{number(done)} of {number(standing.drawn)} checked")
     notes = []
     if promise.label is not None:
-        notes.append(f"Only about whether “{promise.label}” is rightly given or not.")
+        notes.append(
+            f"Only about whether “{promise.label}” is rightly given or not. Rows are accepted with all labels."
+        )
+    elif kind == "multi":
+        notes.append("A row counts as right when all its labels are. Choose a label above to look at it alone.")
     if promise.skipped:
         notes.append(
             f"{plural(promise.skipped, 'row')} of the sample {_were(promise.skipped)} skipped, and "
@@ -155,14 +183,14 @@ def _buttons(studio: Studio, promise: Promise, standing: Standing) -> None:
             type="primary",
             help="The rows that were drawn and wait, without the suggestion.",
         ):
-            to_review(promise)
+            to_review(promise.run_id, promise.dimension)
         if fresh:
             applying = calibrating.applying(studio, promise.run_id, promise.dimension)
             reason = "First check the rows that were drawn." if standing.waiting else ""
             if applying is not None and applying.state == "running":
                 reason = "The correction is still being applied."
             if st.button(
-                "Accept these rows",
+                "Accept these instead" if kept else "Accept these rows",
                 key="accept",
                 icon=":material/verified:",
                 type="secondary" if standing.waiting else "primary",
@@ -180,12 +208,12 @@ def _buttons(studio: Studio, promise: Promise, standing: Standing) -> None:
             help=DRAW_HELP,
         ):
             promising.draw_sample(studio, promise.run_id, promise.dimension, more)
-            to_review(promise)
+            to_review(promise.run_id, promise.dimension)
 
 
-def to_review(promise: Promise) -> None:
+def to_review(run_id: str, dimension: str) -> None:
     """To the rows that were drawn and wait to be checked."""
-    ui.switch("review", promise.run_id, dimension=promise.dimension, order="Blind sample")
+    ui.switch("review", run_id, dimension=dimension, order="Blind sample")
 
 
 def _kept(studio: Studio, promise: Promise) -> None:
@@ -197,7 +225,7 @@ def _kept(studio: Studio, promise: Promise) -> None:
             f":green[:material/verified:] **{plural(kept.rows, 'row')} accepted** {ago(kept.kept_at)}: with "
             f"{percent(1 - kept.delta)} confidence at most {percent(kept.epsilon)} of them are wrong."
         )
-        with st.container(horizontal=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Withdraw", key="withdraw", icon=":material/undo:"):
                 promising.withdraw_promise(studio, promise.run_id, promise.dimension)
                 st.rerun()
@@ -206,7 +234,7 @@ def _kept(studio: Studio, promise: Promise) -> None:
 
 def _picture(promise: Promise) -> None:
     if promise.curve is None or not len(promise.curve.rows):
-        st.markdown("**Rows accepted and the error among them**")
+        st.markdown("**Error among the accepted rows**")
         st.caption("The curve appears with the first checked rows.")
         return
     found = promise.acceptance
@@ -240,6 +268,11 @@ def _missing(promise: Promise) -> int:
 
 def _terms(kept: Any) -> tuple[float, float, float]:
     return kept.epsilon, kept.delta, kept.threshold
+
+
+def _roughly(minutes: float) -> str:
+    words = duration(60 * minutes)
+    return words if words.startswith("a few") else f"about {words}"
 
 
 def _sure(promise: Promise) -> str:

@@ -26,7 +26,7 @@ def draw(studio: Studio, run_id: str, dimension: str) -> None:
     first = order[:MOST_SHOWN]
     if found.mean is not None:
         order.sort()  # scores have an order of their own
-    picture, table = st.columns([5, 4], gap="large")
+    picture, table = st.columns(2, gap="large")
     with picture:
         figure_views.show(
             shares_figure(
@@ -52,6 +52,7 @@ def draw(studio: Studio, run_id: str, dimension: str) -> None:
             ],
             key="totals_table",
             alt_text="Share and number of rows of each label, as the model counts and corrected",
+            columns={"Model": st.column_config.TextColumn(width=70)},
         )
 
 

@@ -114,6 +114,11 @@ class Counts(msgspec.Struct, frozen=True):
     blind: int
     median_seconds: float | None
 
+    @property
+    def answered(self) -> int:
+        """Rows with an answer of a model, or decided without one."""
+        return self.waiting + self.skipped + self.decided
+
 
 def record(
     store: Store, *, session: str, run_id: str, dimension: str, reviewer: str, events: Sequence[DecisionEvent]

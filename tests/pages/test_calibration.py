@@ -99,7 +99,7 @@ def test_without_truth_there_is_one_way_on(page: Callable[[], AppTest], store: S
     checked.fill(store, tmp_path, 300, gold=False)
     app = page()
     assert [button.label for button in app.button] == ["Draw 100 rows to check"]
-    assert "Nobody has checked yet how good the labels of these 300 rows are." in said(app)
+    assert "Nobody has checked yet how good the labels of these 300 rows are" in said(app)
     assert not app.metric
 
 
