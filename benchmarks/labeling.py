@@ -24,7 +24,7 @@ from workspace.task import parse_task
 
 BUNDLED = Path(__file__).resolve().parents[1] / "workspace" / "bundled"
 ROUNDS_QUICK, ROUNDS = 3, 5
-ROWS_QUICK, ROWS = 32, 128  # the peer labels in a round
+ROWS_QUICK, ROWS = 12, 128  # the peer labels in a round
 MORE = 8  # times as many for the engine, so that both are measured for about as long
 CLAIM = 128  # rows handed to the engine at once
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.optimize import minimize
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from calibration.head_evidence import Evidence
 from calibration.logprobs import FloatArray, IntArray
@@ -43,6 +44,11 @@ class Scale:
         scores = (seen.numbers - self.middle.ravel()) / self.size
         embeddings = np.where(seen.embedded[:, None], seen.embeddings - self.centre, 0.0) / self.length
         return np.concatenate([np.ones((len(seen), 1)), scores, embeddings], axis=1)
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()  # looks through all loaded libraries, which takes as long as a fit
 
 
 def fit_path(
@@ -81,7 +87,7 @@ def fit_path(
         start = np.divide(weights, spread, out=np.zeros_like(weights), where=spread > 0)
         options = {"maxiter": _STEPS, "ftol": tolerance, "gtol": 1e-6}
         # Several threads for matrices this small wait for each other: ten times as long where a model works too.
-        with threadpool_limits(1, user_api="blas"):
+        with _libraries().limit(limits=1, user_api="blas"):
             ended = minimize(loss, start, jac=True, method="L-BFGS-B", options=options)
         weights = ended.x * spread
         found.append(weights)
