@@ -276,7 +276,7 @@ def test_decisions_with_the_suggestion_in_sight_count_only_when_asked_for(
 def test_a_bin_opens_its_rows_mistakes_first_and_they_can_be_decided_again(
     page: Callable[[], AppTest], store: Store, tmp_path: Path
 ) -> None:
-    checked.fill(store, tmp_path, 300)
+    checked.fill(store, tmp_path, 120)
     app = page()
     bins = next(box for box in app.selectbox if box.label == "Rows of a bin")
     assert bins.value is None
@@ -342,7 +342,7 @@ def test_runs_without_labels_are_not_offered(page: Callable[[], AppTest], store:
 def test_figures_say_what_they_show_and_can_be_taken_away(
     page: Callable[[], AppTest], store: Store, tmp_path: Path
 ) -> None:
-    checked.fill(store, tmp_path, 300)
+    checked.fill(store, tmp_path, 120)
     app = page()
     drawn = [chart.proto for chart in app.get("plotly_chart")]
     assert all(chart.alt for chart in drawn)
