@@ -33,10 +33,11 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 test: lint browser
-	$(BIN)/python -m pytest -m "not soak"
+	$(BIN)/python -m pytest -m "not soak" --dist loadfile -n 2 tests/unit tests/pages
+	$(BIN)/python -m pytest -m "not soak" tests/cluster tests/crash tests/browser
 
 unit: .venv/ready
-	$(BIN)/python -m pytest -m "not soak" tests/unit
+	$(BIN)/python -m pytest -m "not soak" --dist loadfile -n 2 tests/unit
 
 soak: .venv/ready browser
 	$(BIN)/python -m pytest -m soak
