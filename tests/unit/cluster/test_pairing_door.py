@@ -392,7 +392,15 @@ def test_a_megabyte_is_not_read() -> None:
     within(test)
 
 
-@pytest.mark.parametrize("start", [b"", b"\0", b"\0\x28\x93", pairing.frame(Asks((1, 1), STUDIO.id))])
+STARTS = {
+    "nothing": b"",
+    "a byte": b"\0",
+    "half a header": b"\0\x28\x93",
+    "a question": pairing.frame(Asks((1, 1), STUDIO.id)),
+}
+
+
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
 def test_who_says_nothing_more_is_hung_up_on(start: bytes) -> None:
     async def test() -> None:
         async with house(connection_seconds=0.2) as helper:
