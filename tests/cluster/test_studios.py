@@ -122,6 +122,8 @@ def test_the_work_goes_on_where_the_helper_is_and_comes_back(tmp_path: Path) -> 
             desk = machines.start("desk")
             with studio_on(desk, tmp_path / "w.duckdb") as studio:
                 wait_for(lambda: done(studio, run, 150), lambda: f"what was done meanwhile: {studio.progress()}")
+                # Each engine has them; the workspaces take them over a little later.
+                wait_for(lambda: len(said(joined, run)["labels"]) == 150, "all labels in the workspace")
                 wait_for(lambda: said(studio, run) == said(joined, run), "the same on both machines")
                 (dispute,) = disputes.disputes(studio.store, run, D)
                 assert [(one.reviewer, one.label) for one in dispute.opinions] == [("bob", "good"), ("ann", "bad")]
