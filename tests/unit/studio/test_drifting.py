@@ -69,6 +69,18 @@ class Place:
     def run(self) -> str:
         return self.spec.run_id
 
+    def answer_more(self, rows: int) -> None:
+        """As many new rows, all of which the model finds good: what it leans to is another thing then."""
+        ids = add_rows(self.store, [f"more {i}" for i in range(rows)], first=ROWS)
+        runs.plan(self.store, self.run, limit=None)
+        ingest(
+            self.store,
+            [
+                fact_of(self.run, id, "mood", MOODS, (0.98, 0.01, 0.01), seq=2 * ROWS + place)
+                for place, id in enumerate(ids)
+            ],
+        )
+
     def check(self, dimension: str, numbers: Sequence[int], wrong: Sequence[int] = (), blind: bool = True) -> None:
         """Decide these rows as they truly are, and those of `wrong` otherwise."""
         events = [
@@ -163,6 +175,8 @@ def test_what_is_checked_are_the_probabilities_people_see(place: Place) -> None:
         later = range(FITTED, FITTED + 40) if method == "temperature" else range(FITTED, ROWS)
         seen_by_fit = calibrators.fitted_on(place.store, in_force(place, dimension))
         place.check(dimension, later)
+        if method == HEAD:
+            place.answer_more(100)
         found = drifting.drift(place.studio, place.run, dimension)
         shown = {
             row.row_id: row.probabilities for row in labels.page(place.store, place.run, dimension, limit=ROWS)
