@@ -152,6 +152,9 @@ def _every_number(studio: Studio, fitted: Fitted, *, visible: bool) -> None:
             columns={"What it is": st.column_config.TextColumn(width="large")},
         )
         st.caption("In brackets the 95% interval. With the correction: on rows it was not fitted on.")
+        tiers = scorecard.tier_accuracy(studio, fitted.run_id) if fitted.kind == "score" else None
+        if tiers is not None:
+            st.caption(f"{tiers.title}, as labels are read now: {_value(tiers)}. {tiers.meaning}")
 
 
 def _value(metric: Metric) -> str:
