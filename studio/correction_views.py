@@ -6,8 +6,9 @@ import streamlit as st
 
 from calibration import Metric
 from calibration.plots import domains_figure, methods_figure
-from studio import calibrating, figure_views, scorecard, ui
+from studio import calibrating, drifting, figure_views, scorecard, ui
 from studio.calibrating import Fitted
+from studio.drifting import Drift
 from studio.fitting import BY_DOMAIN, BY_LABEL, HEAD, TITLES_HERE
 from studio.runtime import Studio
 from studio.words import ago, plural, time_left
@@ -37,7 +38,11 @@ def draw(studio: Studio, fitted: Fitted, *, visible: bool) -> None:
     words, picture = st.columns([4, 5], gap="large")
     with words, st.container(border=True, key="correction"):
         _in_force(fitted)
-        _buttons(studio, fitted, visible=visible)
+        found = drifting.NOTHING_NEW
+        with ui.guarded():
+            found = drifting.drift(studio, fitted.run_id, fitted.dimension)
+            _checked_since(found)
+        _buttons(studio, fitted, visible=visible, anew=bool(found.broken))
         work(studio, fitted.run_id, fitted.dimension)
     with picture:
         tried = [(NAMES.get(one.method, one.title), one.log_loss) for one in fitted.tried]
@@ -73,11 +78,24 @@ def _in_force(fitted: Fitted) -> None:
     st.caption(fitted.why)
 
 
-def _buttons(studio: Studio, fitted: Fitted, *, visible: bool) -> None:
+def _checked_since(found: Drift) -> None:
+    """What checked rows say that are new to the one in force: a warning where it fits no longer."""
+    if found.broken:
+        said = [f"**{group.words}.** {group.check.why}" for group in found.broken]
+        st.warning("  \n".join(said), icon=":material/trending_down:")
+    elif found.rows:
+        st.caption(
+            f"New to it: {plural(found.rows, 'checked row')}; nothing speaks against it.",
+            help="  \n".join(f"{group.words}: {group.check.why}" for group in found.groups),
+        )
+
+
+def _buttons(studio: Studio, fitted: Fitted, *, visible: bool, anew: bool) -> None:
+    """`anew`: the one in force does not fit any more, so there is a way on even where none at all is better."""
     found = fitted.in_force
     with st.container(horizontal=True, key="correction_buttons"):
-        if fitted.method != "none" and not fitted.current:
-            words = "Use the new one" if found else "Use it"
+        if (fitted.method != "none" or anew) and not fitted.current:
+            words = "Fit anew" if anew else "Use the new one" if found else "Use it"
             tip = NOT_THESE if visible else USE_HELP
             if st.button(words, key="use", icon=":material/tune:", type="primary", disabled=visible, help=tip):
                 with ui.guarded():
@@ -134,6 +152,9 @@ def _every_number(studio: Studio, fitted: Fitted, *, visible: bool) -> None:
             columns={"What it is": st.column_config.TextColumn(width="large")},
         )
         st.caption("In brackets the 95% interval. With the correction: on rows it was not fitted on.")
+        tiers = scorecard.tier_accuracy(studio, fitted.run_id) if fitted.kind == "score" else None
+        if tiers is not None:
+            st.caption(f"{tiers.title}, as labels are read now: {_value(tiers)}. {tiers.meaning}")
 
 
 def _value(metric: Metric) -> str:

@@ -22,7 +22,7 @@ from engine.models import embeddings
 from engine.models.embeddings import Vectors
 from workspace.adjusted import Rows
 from workspace.calibrators import AT_ONCE, Calibrator
-from workspace.scores import yes_or_no
+from workspace.scores import Scores, yes_or_no
 from workspace.truth import Evidence
 
 FloatArray = npt.NDArray[np.float64]
@@ -127,6 +127,25 @@ def mapper(calibrator: Calibrator, labels: Sequence[str], *, several: bool) -> C
     if several:
         return lambda rows: _each_label(rows.scores.base, plain.apply)
     return lambda rows: plain.apply(rows.scores.base)
+
+
+def applied(calibrator: Calibrator, evidence: Evidence, texts: Sequence[str]) -> FloatArray:
+    """Log-probabilities [n, k] that a calibrator of the workspace gives to answers read as it reads them.
+
+    `texts` of the answers count only where `reads_texts`. Raises ValueError or KeyError for parameters this
+    version does not know.
+    """
+    several = any(evidence.names)
+    labels = tuple(dict.fromkeys(evidence.names)) if several else evidence.labels
+    base, voices, each = evidence.logprobs, evidence.voices, 1
+    if several:
+        base = (base[:, 0] - base[:, 1]).reshape(-1, len(labels))
+        voices, each = base[:, None, :], len(labels)
+    scores = Scores(evidence.row_ids[::each], np.zeros(len(base), dtype=np.uint64), base, voices)
+    mapped = mapper(calibrator, labels, several=several)(
+        Rows(scores, evidence.domains[::each], list(texts)[::each])
+    )
+    return yes_or_no(mapped.reshape(-1)) if several else log_softmax(mapped)
 
 
 def embedded(texts: Sequence[str]) -> Vectors | None:

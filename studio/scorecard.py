@@ -12,7 +12,8 @@ from studio.calibrating import Fitted
 from studio.remembering import remembered
 from studio.runtime import Studio
 from studio.totals import Totals, totals
-from workspace import calibrators
+from workspace import calibrators, rules, tasks
+from workspace.runs import spec
 
 FEW_IN_DOMAIN = 20  # checked rows; with fewer a diagram of a domain is all chance
 MOST_DOMAINS = 9
@@ -43,6 +44,27 @@ def points(studio: Studio, fitted: Fitted, *, visible: bool) -> Pair:
 
     key = ("points", fitted.run_id, fitted.dimension, visible)
     return remembered(studio, key, fitted.run_id, work, of=fitted.fit)
+
+
+def tier_accuracy(studio: Studio, run_id: str) -> Metric | None:
+    """Share of the rows that end up in the right tier, as labels are read now.
+
+    Calibrators count as if they had not seen these rows. None where the task has no tiers and where no row is
+    known in every dimension.
+    """
+
+    def work() -> Metric | None:
+        pairs = rules.tiers_of_known(studio.store, run_id)
+        given, right = [one for one, _ in pairs], [other for _, other in pairs]
+        return evaluate_scores([], [], tiers=(given, right))["tier_accuracy"] if pairs else None
+
+    store, asked = studio.store, spec(studio.store, run_id)
+    task = tasks.newest_of(store, asked.task_name)
+    names = [dimension.name for dimension in asked.dimensions]
+    used = [calibrators.active(store, run_id, name) for name in names]
+    adjusted = [calibrators.adjusted_rows(store, run_id, name) for name in names]
+    now = (task.id if task else "", [one.id if one else "" for one in used], adjusted)
+    return remembered(studio, ("tiers", run_id), run_id, work, of=now)
 
 
 def domain_bins(studio: Studio, fitted: Fitted, *, visible: bool) -> dict[str, Sequence[Bin]]:

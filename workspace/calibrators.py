@@ -92,6 +92,13 @@ def active(store: Store, run_id: str, dimension: str) -> Calibrator | None:
     return None if found is None or found.method == NONE else found
 
 
+def fitted_on(store: Store, calibrator_id: str) -> frozenset[str]:
+    """The rows the newest calibrator of a run was fitted on; none of one that was saved without `held_out`."""
+    with store.read() as con:
+        found = con.execute("select row_id from out_of_fold where calibrator = ?", [calibrator_id]).fetchall()
+    return frozenset(row_id for (row_id,) in found)
+
+
 def clear(store: Store, run_id: str, dimension: str) -> None:
     """Show probabilities uncalibrated again; the calibrators before stay on record."""
     save(store, run_id, dimension, NONE, {}, {})

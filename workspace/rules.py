@@ -25,8 +25,9 @@ from workspace.runs import read_spec
 from workspace.store import Connection, Store, sql_string
 from workspace.task import Task
 from workspace.tasks import read_newest
+from workspace.truth import truth_sql
 
-__all__ = ["Broken", "Outcome", "broken", "check", "flagged", "prepare", "tiers"]
+__all__ = ["Broken", "Outcome", "broken", "check", "flagged", "prepare", "tiers", "tiers_of_known"]
 
 EXAMPLES = 20
 
@@ -94,6 +95,45 @@ def tiers(store: Store, run_id: str) -> list[tuple[str | None, int]]:
             return []
         numbers = dict(con.execute("select tier, count(*) from outcome group by tier").fetchall())
     return [(name, numbers.get(name, 0)) for name in (*outcome.task.tiers, None)]
+
+
+def tiers_of_known(store: Store, run_id: str) -> list[tuple[str | None, str | None]]:
+    """The tier by what the models say and the true one, of each row whose truth is known in every dimension.
+
+    Calibrators count as without having seen the row. Rows that a model has not answered in every dimension are
+    left out; empty for a task without tiers. Truth as `workspace.truth.truth_sql` has it. Raises RunError for an
+    unknown run.
+    """
+    with store.read() as con:
+        con.execute("begin")
+        spec = read_spec(con, run_id)
+        task = read_newest(con, spec.task_name)
+        if task is None or not task.tiers:
+            return []
+        said, true = {}, {}
+        for place, asked in enumerate(spec.dimensions):
+            said[asked.name], true[asked.name] = f"said_of_{place}", f"true_of_{place}"
+            cte, parameters = current_sql(con, run_id, asked.name, held_out=True)
+            con.execute(
+                f"create temp table said_of_{place} as {cte} "
+                "select row_id, model_label as label, value from answers where answered",
+                parameters,
+            ).fetchall()
+            known, more = truth_sql(con, asked)
+            con.execute(
+                f"""create temp table true_of_{place} as {cte}, {known}
+                    select row_id, label, case when $scored then try_cast(label as double) end as value
+                    from true_labels""",
+                {**parameters, **more},
+            ).fetchall()
+        prepare(con, run_id, said)
+        con.execute("alter table outcome rename to said_outcome").fetchall()
+        prepare(con, run_id, true)
+        both = " ".join(f"semi join {table} using (row_id)" for table in (*said.values(), *true.values()))
+        return con.execute(
+            f"""select s.tier, t.tier from said_outcome s join outcome t using (row_id) {both}
+                order by row_id"""
+        ).fetchall()
 
 
 def prepare(con: Connection, run_id: str, labels: Mapping[str, str] | None = None) -> Outcome | None:

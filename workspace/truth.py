@@ -110,7 +110,13 @@ class Evidence:
 
 
 def evidence(
-    store: Store, run_id: str, dimension: str, *, include_visible: bool = False, label: str | None = None
+    store: Store,
+    run_id: str,
+    dimension: str,
+    *,
+    include_visible: bool = False,
+    label: str | None = None,
+    reading: Reading | None = None,
 ) -> Evidence:
     """The answered rows of a run whose truth is known, as the run itself and those who vote with it answered them.
 
@@ -118,8 +124,9 @@ def evidence(
     sight if `include_visible`: such decisions lean towards the suggestion), else the imported gold label as
     `workspace.kinds.reader` reads it. What is left out is counted. `label`: of a multi dimension, only the answers
     to this label. Answers of runs that decide in this one's place are not among them: those runs have their own
-    evidence and their own calibrator. Raises RunError for an unknown run, dimension or label, and for a label
-    where a row has only one.
+    evidence and their own calibrator. `reading`: how to read the answers, where the same runs vote; None is how
+    they are read today. Raises RunError for an unknown run, dimension or label, and for a label where a row has
+    only one.
     """
     with store.read() as con:
         con.execute("begin")  # one state for all of this
@@ -128,7 +135,7 @@ def evidence(
         several = shape_of(asked) == "multi"
         if label is not None and not (several and label in asked.labels):
             raise RunError(f"'{label}' is not asked about alone.", "Choose a label of a multi dimension.")
-        reading = read_now(con, run_id, dimension)
+        reading = reading or read_now(con, run_id, dimension)
         sql, parameters = scores_sql(con, run_id, dimension, reading)
         judged, _ = judged_sql(spec.task_name, dimension)
         true, more = truth_sql(con, asked, include_visible=include_visible)

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from studio import calibrating, promising, ui
+from studio import calibrating, promising, scorecard, ui
 from studio.runtime import Studio
 from tests.pages import checked_workspace as checked
 from tests.pages.conftest import OpenPage, press, said
@@ -27,6 +27,7 @@ KINDS = Task(
         Dimension(name="tags", kind="multi", question="Which?", labels=tuple(Label(name=tag) for tag in TAGS)),
         Dimension(name="urgency", kind="score", question="How urgent is it?"),
     ),
+    tiers={"urgent": "urgency >= 5"},
 )
 
 
@@ -320,14 +321,22 @@ def test_several_labels_are_shown_together_and_one_by_one(page: Callable[[], App
     assert metrics(app)["Checked rows"] == "30"
 
 
-def test_a_score_is_judged_in_its_points(page: Callable[[], AppTest], store: Store) -> None:
-    decide_kinds(store)
+def test_a_score_is_judged_in_its_points_and_tiers(
+    page: Callable[[], AppTest], studio: Studio, store: Store
+) -> None:
+    spec = decide_kinds(store)
     app = page()
     press(app, "dimension", "urgency")
     assert {"Off by", "Mean score, corrected"} <= metrics(app).keys()
     assert app.number_input(key="tolerance").value == promising.TOLERANCE
     app.number_input(key="tolerance").set_value(3.0).run()
     assert not app.exception
+    app.session_state["every_number"] = True
+    app.run()
+    right = scorecard.tier_accuracy(studio, spec.run_id)
+    assert right is not None
+    assert right.estimate is not None
+    assert f"Tier accuracy, as labels are read now: {right.estimate.value:.3f} [" in said(app)
 
 
 def test_runs_without_labels_are_not_offered(page: Callable[[], AppTest], store: Store, tmp_path: Path) -> None:

@@ -101,6 +101,33 @@ def test_outcomes_follow_the_task_for_every_row_there_can_be(store: Store) -> No
     assert rules.tiers(store, spec.run_id) == [(tier, tiers.count(tier)) for tier in ("top", "rest", None)]
 
 
+def test_tiers_of_known_rows_are_those_of_the_models_beside_the_true_ones(store: Store) -> None:
+    said: list[Row] = [("build", "a", 4, 4), ("chat", "b", 4, 4), ("build", "a", 1, 1), (None, "a", 4, 4)]
+    true: list[Row] = [("chat", "a", 4, 4), ("chat", "b", 4, 4), ("build", "a", 4, 3), ("build", "a", 4, 4)]
+    spec, ids = seeded(store, [*said, ("build", "a", 4, 4)])
+    assert rules.tiers_of_known(store, spec.run_id) == []
+    for place, dimension in enumerate(spec.dimensions):
+        # Nobody has said how safe the last row is, and of it therefore nothing is known.
+        known = [*true, ("build", "a", 4, 4)] if dimension.name != "safety" else true
+        events = [
+            DecisionEvent(seq, ids[seq], "modify", str(row[place]), blind=True) for seq, row in enumerate(known)
+        ]
+        decisions.record(
+            store,
+            session=dimension.name,
+            run_id=spec.run_id,
+            dimension=dimension.name,
+            reviewer="A",
+            events=events,
+        )
+    wanted = {
+        id: (expected(one)[2], expected(other)[2])
+        for id, one, other in zip(ids[:3], said, true, strict=False)  # the fourth has no answer to one dimension
+    }
+    assert rules.tiers_of_known(store, spec.run_id) == [wanted[id] for id in sorted(wanted)]
+    assert sorted(wanted.values()) == [("rest", "rest"), ("rest", "top"), ("top", "rest")]
+
+
 ROWS: list[Row] = [("debug", "b", 4, 1), ("build", "a", 3, 3), ("debug", "a", 4, 0)]
 
 
