@@ -5,6 +5,9 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; raise SystemExit(not (3,11) <= sys.version_info[:2] < (3,14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
+# What starts processes and waits for them runs alone, the rest side by side.
+ALONE := tests/unit/cluster tests/unit/cli tests/unit/test_readme.py
+BESIDE := --dist loadfile -n 2 $(addprefix --ignore=,$(ALONE))
 
 .PHONY: studio helper test lint unit browser soak lock clean setup
 
@@ -33,11 +36,12 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 test: lint browser
-	$(BIN)/python -m pytest -m "not soak" --dist loadfile -n 2 tests/unit tests/pages
-	$(BIN)/python -m pytest -m "not soak" tests/cluster tests/crash tests/browser
+	$(BIN)/python -m pytest -m "not soak" $(BESIDE) tests/unit tests/pages
+	$(BIN)/python -m pytest -m "not soak" $(ALONE) tests/cluster tests/crash tests/browser
 
 unit: .venv/ready
-	$(BIN)/python -m pytest -m "not soak" --dist loadfile -n 2 tests/unit
+	$(BIN)/python -m pytest -m "not soak" $(BESIDE) tests/unit
+	$(BIN)/python -m pytest -m "not soak" $(ALONE)
 
 soak: .venv/ready browser
 	$(BIN)/python -m pytest -m soak

@@ -14,6 +14,8 @@ from calibration.logprobs import BoolArray, FloatArray, log_softmax, top_label
 from calibration.risk import accept, accept_by_domain
 from calibration.sampling import draw, even_rates, recommend
 
+DRAWN = 1_000_000  # seeds of draws begin here: with the seed of the rows a draw would follow their confidences
+
 Case = Callable[[np.random.Generator], tuple[FloatArray, BoolArray]]
 
 
@@ -79,7 +81,7 @@ def test_a_promise_is_broken_no_more_often_than_said(case: Case, count: int, rat
     broken = []
     for seed in range(400):
         said, wrong = case(np.random.default_rng(seed))
-        drawn = draw(np.where(wrong, rate_of_wrong, 1.0), count, seed=seed)
+        drawn = draw(np.where(wrong, rate_of_wrong, 1.0), count, seed=seed + DRAWN)
         found = accept(
             said,
             drawn.places,
@@ -99,7 +101,7 @@ def test_of_promises_for_every_domain_all_hold_together(case: Case) -> None:
     for seed in range(300):
         said, wrong = case(np.random.default_rng(seed))
         domain = np.random.default_rng(seed).choice(["a", "b", "c"], said.size, p=[0.6, 0.3, 0.1])
-        drawn = draw(even_rates(domain), 240, seed=seed)
+        drawn = draw(even_rates(domain), 240, seed=seed + DRAWN)
         found = accept_by_domain(
             said, drawn.places, wrong[drawn.places], domain, epsilon=0.1, delta=0.1, inclusion=drawn.inclusion
         )
@@ -119,7 +121,7 @@ def test_looking_until_it_holds_keeps_the_promise_when_looks_are_counted(case: C
     broken = []
     for seed in range(200):
         said, wrong = case(np.random.default_rng(seed))
-        drawn = draw(np.ones(said.size), min(60, said.size // 3), seed=seed)
+        drawn = draw(np.ones(said.size), min(60, said.size // 3), seed=seed + DRAWN)
         places, outcome = drawn.places, False
         for look in range(1, 6):
             found = accept(
@@ -131,7 +133,7 @@ def test_looking_until_it_holds_keeps_the_promise_when_looks_are_counted(case: C
             advice = recommend(
                 said, places, wrong[places], epsilon=0.1, delta=0.1, inclusion=drawn.inclusion, look=look + 1
             )
-            drawn = draw(advice.rates, advice.count, seed=seed, drawn=places, inclusion=drawn.inclusion)
+            drawn = draw(advice.rates, advice.count, seed=seed + DRAWN, drawn=places, inclusion=drawn.inclusion)
             places = np.concatenate([places, drawn.places])
         broken.append(outcome)
     assert_kept(broken, 0.1)
@@ -147,7 +149,7 @@ def test_confidences_fitted_on_the_same_labels_out_of_fold_keep_the_promise(meth
         scores = log_softmax(random.normal(size=(800, 3)))
         share = [0.89, 0.06, 0.05]  # always saying the first label is wrong a little more often than allowed
         truth = random.choice(3, 800, p=share)
-        checked = draw(np.ones(800), 100, seed=seed).places
+        checked = draw(np.ones(800), 100, seed=seed + DRAWN).places
         logprobs = fit(method, scores[checked], truth[checked]).apply(scores)
         logprobs[checked] = cross_fit(lambda s, t: fit(method, s, t), scores[checked], truth[checked])
         label, said = top_label(logprobs)
