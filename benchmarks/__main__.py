@@ -1,8 +1,8 @@
 """`python -m benchmarks NAME [--quick] [--data DIR] [--qwen FILE]`: the last line printed is one JSON object.
 
-A benchmark is a module of this folder with `def run(quick: bool, data: Path | None) -> dict[str, object]`; one
-that can also be run on a larger model has a third parameter, `qwen: Path | None`. It may print what it is doing;
-it raises `benchmarks.MissingData` when it needs files it cannot find.
+A benchmark is a module of this folder with `def run(quick: bool) -> dict[str, object]`; one that needs data has a
+parameter `data: Path | None` too, and one that can also be run on a larger model `qwen: Path | None`. It may print
+what it is doing; it raises `benchmarks.MissingData` when it needs files it cannot find.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def main(arguments: list[str] | None = None) -> int:
     if run is None:
         print(f"benchmarks/{chosen.name}.py has no `run`, so it is no benchmark.", file=sys.stderr)
         return 2
-    more = {"qwen": chosen.qwen} if "qwen" in inspect.signature(run).parameters else {}
-    if chosen.qwen is not None and not more:
+    asked = inspect.signature(run).parameters
+    if chosen.qwen is not None and "qwen" not in asked:
         print(f"{chosen.name} measures no models: --qwen is of no use to it.", file=sys.stderr)
         return 2
     try:
-        result = run(chosen.quick, chosen.data, **more)
+        result = run(**{name: getattr(chosen, name) for name in asked})
     except (benchmarks.MissingData, WinnowError) as error:
         print(str(error), file=sys.stderr)
         return 1

@@ -15,7 +15,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ UNITS = 2_000  # labeled by several people
 ROUNDS, ROUNDS_QUICK = 3, 1
 
 
-def run(quick: bool, data: Path | None) -> dict[str, object]:  # noqa: ARG001
+def run(quick: bool) -> dict[str, object]:
     """Measure. `--quick` compares and times on 100,000 rows; the fit of the temperature is always the full one."""
     count, rounds = (ROWS_QUICK, ROUNDS_QUICK) if quick else (ROWS, ROUNDS)
     with threadpool_limits(1):

@@ -28,7 +28,7 @@ ROWS = 160  # a round of the embedded model, about nine batches
 FEWER = 8  # times fewer of a larger model
 
 
-def run(quick: bool, data: Path | None, qwen: Path | None) -> dict[str, object]:  # noqa: ARG001
+def run(quick: bool, qwen: Path | None) -> dict[str, object]:
     """Measure; `ratio` is the engine's median over the bare call's, `ratio_qwen` the same for `qwen`."""
     rounds = ROUNDS_QUICK if quick else ROUNDS
     measured = _measure(catalog.embedded(), ROWS, rounds)

@@ -38,7 +38,7 @@ PAGE_BYTES = 4 << 20  # of entries an engine sends at a time
 LABELS = ("positive", "negative", "neutral")
 
 
-def run(quick: bool, data: Path | None) -> dict[str, object]:  # noqa: ARG001 - it makes its own data
+def run(quick: bool) -> dict[str, object]:
     """Read a run of 200,000 rows and one answer for each into an empty workspace; the median of three rounds."""
     count, rounds = (50_000, 1) if quick else (200_000, 3)
     planned, labeled = log_of(count)

@@ -24,7 +24,7 @@ from workspace.store import connect, open_store
 ROWS = 1_000_000
 
 
-def run(quick: bool, data: Path | None) -> dict[str, object]:  # noqa: ARG001 - it makes its own data
+def run(quick: bool) -> dict[str, object]:
     """csv_ratio, parquet_ratio and the worse of them as `ratio`, with the median seconds behind them."""
     rounds = 3 if quick else 7
     result: dict[str, object] = {"rows": ROWS, "rounds": rounds}

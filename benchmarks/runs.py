@@ -31,7 +31,7 @@ WITHIN = 3600.0  # seconds
 LOOK_EVERY = 0.1  # seconds between looks at the memory
 
 
-def run(quick: bool, data: Path | None) -> dict[str, object]:  # noqa: ARG001 - it makes its own data
+def run(quick: bool) -> dict[str, object]:
     """The overhead with 200,000 rows, then the memory with 1,000,000; 100,000 each if `quick`."""
     few, many = (100_000, 100_000) if quick else (200_000, 1_000_000)
     with engine_in_a_folder() as (folder, engine, process):

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-import numpy.typing as npt
 import plotly.graph_objects as go
 
 from calibration.plots.style import SHARES, Palette, Row, colours_of, dress, share, translucent
-
-
-class Curve(Protocol):
-    """Nested sets of rows, the surest first, every array [s]; `calibration.risk_curve` gives one."""
-
-    @property
-    def threshold(self) -> npt.NDArray: ...  # type: ignore[type-arg]
-    @property
-    def coverage(self) -> npt.NDArray: ...  # type: ignore[type-arg]
-    @property
-    def rows(self) -> npt.NDArray: ...  # type: ignore[type-arg]
-    @property
-    def risk(self) -> npt.NDArray: ...  # type: ignore[type-arg]
-    @property
-    def bound(self) -> npt.NDArray: ...  # type: ignore[type-arg]
+from calibration.risk import RiskCurve
 
 
 def risk_coverage_figure(
-    curve: Curve,
+    curve: RiskCurve,
     *,
     epsilon: float,
     accepted: int = 0,
