@@ -126,7 +126,9 @@ def _insert(
     number = scalar(con, "select count(*) from promises")
     planned = scalar(con, "select count(*) from run_rows where run_id = ?", [run_id])
     con.execute(
-        "insert into promises values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())",
+        """insert into promises (id, run_id, dimension, calibrator, epsilon, delta, tolerance, threshold, rows,
+               checked, wrong, bound, planned, sentence, kept_at)
+           values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, now())""",
         [
             content_id(["promise", run_id, dimension, str(number)]),
             run_id,
