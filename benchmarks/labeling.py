@@ -24,7 +24,7 @@ from workspace.task import parse_task
 
 BUNDLED = Path(__file__).resolve().parents[1] / "workspace" / "bundled"
 ROUNDS_QUICK, ROUNDS = 3, 5
-ROWS_QUICK, ROWS = 12, 128  # the peer labels in a round
+ROWS_QUICK, ROWS = 6, 128  # the peer labels in a round
 MORE = 8  # times as many for the engine, so that both are measured for about as long
 CLAIM = 128  # rows handed to the engine at once
 
@@ -32,16 +32,19 @@ CLAIM = 128  # rows handed to the engine at once
 def run(quick: bool, data: Path | None, qwen: Path | None) -> dict[str, object]:
     """Measure; `ratio` is the engine's median rows per second over the peer's, `ratio_qwen` the same for `qwen`.
 
-    All rows of the sample are labeled once for the accuracy of the embedded model.
+    The accuracies are of `accuracy_rows` rows: all of the sample, or with `quick` those of a round.
     """
     texts, gold = _sample(data)
     task = parse_task((BUNDLED / "sentiment.yaml").read_text(encoding="utf-8"))
     dimension = prompt_for(task).dimensions[0]
     rounds = ROUNDS_QUICK if quick else ROUNDS
-    measured = _measure(catalog.embedded(), dimension, texts, gold, ROWS_QUICK if quick else ROWS, rounds)
+    count = ROWS_QUICK if quick else ROWS
+    if quick:
+        texts = texts[: count * MORE]
+    measured = _measure(catalog.embedded(), dimension, texts, gold, count, rounds)
     if qwen is not None:
         model = catalog.resolve(str(qwen))
-        larger = _measure(model, dimension, texts[:128], gold, ROWS_QUICK // 4 if quick else ROWS // 8, rounds)
+        larger = _measure(model, dimension, texts[:128], gold, 2 if quick else count // 8, rounds)
         measured |= {f"{name}_qwen": value for name, value in larger.items()}
     return {"benchmark": "labeling", **measured}
 
@@ -57,12 +60,12 @@ def _measure(
         print(f"{model.name}: {loaded.build}, {loaded.threads} threads, {len(more)} and {count} rows", flush=True)
         worker.score(rows[:4])
         peer.label(rows[:2])
+        said: list[list[str]] = []  # the same in every round
         rows_per_s, json_rows_per_s = in_turn(
             rounds,
             lambda: rate(len(more), lambda: worker.score(more)),
-            lambda: rate(count, lambda: peer.label(rows)),
+            lambda: rate(count, lambda: said.extend(peer.label(rows))),
         )
-        said = peer.label(rows)
         peer.close()
         parts = [worker.score(texts[start : start + CLAIM]) for start in range(0, len(texts), CLAIM)]
     logprobs = np.array([answer.logprobs for part in parts for (answer,) in part])
@@ -74,6 +77,7 @@ def _measure(
         "accuracy_raw": round(float((logprobs.argmax(axis=1) == truth).mean()), 4),
         "accuracy_corrected": round(float((correct_label_bias(logprobs).argmax(axis=1) == truth).mean()), 4),
         "json_accuracy_of_round": round(float(np.mean([a == [b] for a, b in zip(said, gold, strict=False)])), 4),
+        "accuracy_rows": len(truth),
         "model": loaded.name,
         "build": loaded.build,
         "threads": loaded.threads,
