@@ -20,7 +20,7 @@ FILE = Path(__file__).resolve().parent / "data" / "answers.npz"
 MODELS = ("smollm2", "qwen")
 BY_NAME = {Path(collection.file).stem: collection for collection in COLLECTIONS.values()}
 TITLES = {Path(collection.file).stem: title for title, collection in COLLECTIONS.items()}
-_PARTS = ("logprobs", "gold", "rows", "labels")
+_PARTS = ("logprobs", "gold", "rows", "labels", "digest")
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Answers:
     logprobs: npt.NDArray[np.float32]  # [n, phrasings, k], natural, in the order of PHRASINGS
     gold: npt.NDArray[np.int64]  # [n], places in `labels`
     rows: npt.NDArray[np.int64]  # [n], places in the collection's file
+    digest: str  # of the model's weights, as `engine.models.catalog.digest` has it
 
     @property
     def mean(self) -> npt.NDArray[np.float64]:
@@ -76,6 +77,7 @@ def stored(file: Path = FILE) -> dict[tuple[str, str], Answers]:
                         parts["logprobs"],
                         parts["gold"].astype(np.int64),
                         parts["rows"].astype(np.int64),
+                        str(parts["digest"]),
                     )
     return found
 
@@ -92,8 +94,9 @@ def store(kept: Iterable[Answers], file: Path = FILE) -> None:
             f"{key}/gold": one.gold.astype(np.uint8),
             f"{key}/rows": one.rows.astype(np.uint16),
             f"{key}/labels": np.array(one.labels),
+            f"{key}/digest": np.array(one.digest),
         }
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_suffix(".writing.npz")  # whoever reads meanwhile finds the old file or the new one
     np.savez_compressed(beside, allow_pickle=False, **arrays)
     beside.replace(file)

@@ -13,6 +13,10 @@ The interval is that within which nine of ten draws lie. `worst_gap` is by how m
 most below the best of the others, on any collection with any number of labels; `worst_loss_gap` the same for
 log loss (in nats). `fit_s` is the median time of one fit with the most labels, in seconds of the
 processor. Prints Markdown tables before the JSON.
+
+With `--qwen FILE` a larger model too: by the answers kept where they are of these very weights; otherwise it is
+asked now, for an hour or so on a few cores, or minutes with `--quick`, which then takes one collection. What it
+answers is kept in the user's cache, so that it goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -28,9 +32,11 @@ import pyarrow.parquet as pq
 from sklearn.linear_model import LogisticRegression
 
 import benchmarks
-from benchmarks._answers import MODELS, TITLES, Answers, stored
+from benchmarks._answers import BY_NAME, TITLES, Answers, stored
+from benchmarks.make_answers import ROWS_LARGER, complete
 from calibration import correct_label_bias, deal_folds, fit_head, log_loss, log_softmax
-from engine.models import embeddings
+from engine.models import catalog, embeddings
+from workspace.facts import ModelSpec
 
 BUDGETS = (0, 30, 100, 300)
 DRAWS_QUICK, DRAWS = 2, 20
@@ -54,27 +60,43 @@ class Material:
     gold: Integers  # [n]
 
 
-def run(quick: bool, data: Path | None) -> dict[str, object]:
-    """Means and intervals [mean, low, high] by model, collection, number of labels and way."""
-    kept = stored()
-    if not kept:
-        raise benchmarks.MissingData("No answers are kept: python -m benchmarks make_answers --data DIR.")
+def run(quick: bool, data: Path | None, qwen: Path | None) -> dict[str, object]:
+    """Means and intervals [mean, low, high] by model, collection, number of labels and way; `models` are names."""
     draws = DRAWS_QUICK if quick else DRAWS
-    result: dict[str, object] = {"benchmark": "head", "draws": draws}
+    asked = {"smollm2": catalog.embedded()} | ({"qwen": catalog.resolve(str(qwen))} if qwen else {})
+    names = {model: spec.name for model, spec in asked.items()}
+    result: dict[str, object] = {"benchmark": "head", "draws": draws, "models": names}
     gaps: list[tuple[float, float, str]] = []
     seconds: list[float] = []
-    for model in MODELS[:1] if quick else dict.fromkeys(name for name, _ in kept):
+    for model, spec in asked.items():
         found: dict[str, dict[int, Measured]] = {}
-        for (name, collection), answers in kept.items():
-            if name == model:
-                found[collection] = _collection(_material(answers, data), draws, seconds)
-                gaps += [(*_gap(way), f"{model}, {collection}, {n}") for n, way in found[collection].items()]
-        _table(model, found)
+        for answers in _answers_of(model, spec, quick, data):
+            found[answers.collection] = _collection(_material(answers, data), draws, seconds)
+            ways = found[answers.collection].items()
+            gaps += [(*_gap(way), f"{model}, {answers.collection}, {budget}") for budget, way in ways]
+        _table(spec.name, found)
         result[model] = {c: {n: _summary(ways) for n, ways in by.items()} for c, by in found.items()}
     worst, worst_loss = max(gaps), max(gaps, key=lambda gap: gap[1])
     result |= {"worst_gap": round(worst[0], 4), "worst_gap_at": worst[2]}
     result |= {"worst_loss_gap": round(worst_loss[1], 4), "worst_loss_gap_at": worst_loss[2]}
-    return result | {"fit_s": round(statistics.median(seconds), 3)}
+    return result | ({"fit_s": round(statistics.median(seconds), 3)} if seconds else {})
+
+
+def _answers_of(model: str, spec: ModelSpec, quick: bool, data: Path | None) -> list[Answers]:
+    """Of each collection what these weights answered: kept with the benchmarks, or else asked now."""
+    kept = [answers for answers in stored().values() if answers.digest == spec.digest]
+    if kept:
+        return kept
+    for collection in ROWS_LARGER:
+        benchmarks.need(data, BY_NAME[collection].file)
+    assert data is not None
+    rows = dict.fromkeys(list(ROWS_LARGER)[:1], BUDGETS[1] + ENOUGH) if quick else ROWS_LARGER
+    file = catalog.user_cache() / "benchmarks" / f"answers-{spec.digest}.npz"
+    print(
+        f"No answers of {spec.name} with these weights are kept: asking {sum(rows.values())} rows now.", flush=True
+    )
+    complete(data, model, spec, rows, file)
+    return [answers for (_, collection), answers in stored(file).items() if collection in rows]
 
 
 def _material(answers: Answers, data: Path | None) -> Material:

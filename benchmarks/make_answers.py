@@ -45,37 +45,41 @@ def run(quick: bool, data: Path | None, qwen: Path | None) -> dict[str, object]:
             if model == name
         )
     else:
-        result["asked"] = {name: _complete(data, name, spec, rows) for name, spec, rows in models}
+        result["asked"] = {name: complete(data, name, spec, rows) for name, spec, rows in models}
     result["rows"] = {f"{model}, {collection}": len(kept.gold) for (model, collection), kept in stored().items()}
     result["bytes"] = FILE.stat().st_size
     return result
 
 
-def _complete(data: Path, model: str, spec: ModelSpec, rows: dict[str, int]) -> int:
-    """Ask what is missing of a model, a part of each collection in turn; returns how many rows that were."""
+def complete(data: Path, model: str, spec: ModelSpec, rows: dict[str, int], file: Path = FILE) -> int:
+    """Ask a model what of `rows` by collection is missing in the file, a part of each in turn; returns how many
+    rows that were. Raises MissingData where the file holds answers of other weights by the same name."""
+    if any(kept.digest != spec.digest for (name, _), kept in stored(file).items() if name == model):
+        raise benchmarks.MissingData(f"The answers of {model} in {file.name} are not those of {spec.path}.")
     asked = 0
     for end in range(PART, max(rows.values()) + PART, PART):
         for name, count in rows.items():
-            asked += _extend(data, model, spec, name, min(end, count))
+            asked += _extend(data, model, spec, name, min(end, count), count, file)
     return asked
 
 
-def _extend(data: Path, model: str, spec: ModelSpec, name: str, end: int) -> int:
-    """Ask rows of a collection until there are `end` of them; returns how many that were."""
+def _extend(data: Path, model: str, spec: ModelSpec, name: str, end: int, count: int, file: Path) -> int:
+    """Ask rows of a collection until there are `end` of the `count` wanted; returns how many that were."""
     began = time.perf_counter()
     collection = BY_NAME[name]
     labels = dimension_of(collection, ("words",)).labels
     places, gold = sample(data, collection, labels, end, balanced=False)
-    kept = stored().get((model, name))
+    kept = stored(file).get((model, name))
     done = len(kept.gold) if kept else 0
     if done >= len(places):
         return 0
     logprobs = _ask(data, spec, collection, places[done:])
     if kept:
         logprobs = np.concatenate([kept.logprobs, logprobs])
-    store((stored() | {(model, name): Answers(model, name, tuple(labels), logprobs, gold, places)}).values())
+    found = Answers(model, name, tuple(labels), logprobs, gold, places, spec.digest)
+    store((stored(file) | {(model, name): found}).values(), file)
     rate = (len(places) - done) / (time.perf_counter() - began)
-    print(f"{model}, {name}: {len(places)} rows, {rate:.1f} a second", flush=True)
+    print(f"{spec.name}, {name}: {len(places)} of {count} rows, {rate:.1f} a second", flush=True)
     return len(places) - done
 
 
