@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple
 
 import streamlit as st
 
+from studio import accepting
 from studio.runtime import Studio
-from studio.words import percent, plural
-from workspace import exports, promises, runs
+from workspace import accepted as promised
+from workspace import exports, runs
 
 FORMATS: dict[str, Literal["csv", "jsonl", "parquet"]] = {"CSV": "csv", "JSONL": "jsonl", "Parquet": "parquet"}
 ROWS: dict[str, Literal["human", "model"] | None] = {
@@ -41,17 +42,11 @@ def usual_path(studio: Studio, choice: Choice) -> str:
 
 
 def accepted(studio: Studio, run_id: str) -> list[str]:
-    """What was promised of the labels of each dimension, and where the file says which rows it is about."""
-    told = []
-    for dimension in runs.spec(studio.store, run_id).dimensions:
-        kept = promises.in_force(studio.store, run_id, dimension.name)
-        if kept is not None:
-            told.append(
-                f"{plural(kept.rows, 'row')} {'is' if kept.rows == 1 else 'are'} accepted: with "
-                f"{percent(1 - kept.delta)} confidence at most {percent(kept.epsilon)} of their labels are wrong. "
-                f"The column {dimension.name}_accepted says which."
-            )
-    return told
+    """What was promised of the labels of the run, and which column says of which rows."""
+    return [
+        f"{accepting.accepted_words(one.kept)} The column {one.column} says which."
+        for one in promised.told(studio.store, run_id)
+    ]
 
 
 def write(studio: Studio, choice: Choice, path: Path) -> exports.ExportResult:

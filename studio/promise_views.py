@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import streamlit as st
 
 from calibration.plots import risk_coverage_figure
-from studio import calibrating, figure_views, promising, ui
+from studio import calibrating, figure_views, kept_views, promising, ui
 from studio.promising import Promise
 from studio.runtime import Studio
-from studio.words import ago, duration, number, percent, plural
+from studio.words import duration, number, percent, plural
 from workspace import decisions
 from workspace.draws import Standing
 
@@ -62,7 +61,7 @@ def card(studio: Studio, run_id: str, dimension: str, kind: str, label: str | No
                 _say(promise)
             _progress(promise, standing, kind)
             _buttons(studio, promise, standing)
-            _kept(studio, promise)
+            kept_views.draw(studio, promise)
         with picture:
             _picture(promise)
 
@@ -151,7 +150,8 @@ def _progress(promise: Promise, standing: Standing, kind: str) -> None:
     notes = []
     if promise.label is not None:
         notes.append(
-            f"Only about whether “{promise.label}” is rightly given or not. Rows are accepted with all labels."
+            f"Only about whether “{promise.label}” is rightly given or not. All labels of a row together, and "
+            "every other label, have a promise of their own."
         )
     elif kind == "multi":
         notes.append("A row counts as right when all its labels are. Choose a label above to look at it alone.")
@@ -172,8 +172,8 @@ def _progress(promise: Promise, standing: Standing, kind: str) -> None:
 def _buttons(studio: Studio, promise: Promise, standing: Standing) -> None:
     """The one thing to do next first."""
     found, kept = promise.acceptance, promise.kept
-    offered = found.threshold is not None and promise.label is None
-    fresh = offered and (kept is None or _terms(kept) != (promise.epsilon, promise.delta, found.threshold))
+    offered = found.threshold is not None
+    fresh = offered and not kept_views.same(kept, promise)
     more = 0 if standing.waiting else _missing(promise)
     with st.container(horizontal=True, key="promise_buttons"):
         if standing.waiting and st.button(
@@ -216,22 +216,6 @@ def to_review(run_id: str, dimension: str) -> None:
     ui.switch("review", run_id, dimension=dimension, order="Blind sample")
 
 
-def _kept(studio: Studio, promise: Promise) -> None:
-    kept = promise.kept
-    if kept is None:
-        return
-    with st.container(border=True, key="kept", gap="small"):
-        st.markdown(
-            f":green[:material/verified:] **{plural(kept.rows, 'row')} accepted** {ago(kept.kept_at)}: with "
-            f"{percent(1 - kept.delta)} confidence at most {percent(kept.epsilon)} of them are wrong."
-        )
-        with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button("Withdraw", key="withdraw", icon=":material/undo:"):
-                promising.withdraw_promise(studio, promise.run_id, promise.dimension)
-                st.rerun()
-            ui.go_to("export", "Export the labels", query={"run": promise.run_id})
-
-
 def _picture(promise: Promise) -> None:
     if promise.curve is None or not len(promise.curve.rows):
         st.markdown("**Error among the accepted rows**")
@@ -264,10 +248,6 @@ def _missing(promise: Promise) -> int:
     else:
         wanted = FEWEST if promise.uncovered else 0
     return min(max(10 * math.ceil(wanted / 10), FEWEST), MOST, left) if wanted else 0
-
-
-def _terms(kept: Any) -> tuple[float, float, float]:
-    return kept.epsilon, kept.delta, kept.threshold
 
 
 def _roughly(minutes: float) -> str:

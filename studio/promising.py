@@ -5,7 +5,7 @@ Everything here is about the labels as they are read now, with the calibrator in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from workspace.answers import dimension_of, shape_of
 from workspace.draws import Drawn, Sample, Standing
 from workspace.errors import RunError
 from workspace.facts import DimensionSpec
-from workspace.promises import Kept
+from workspace.promises import WHOLE, Kept, Part
 from workspace.runs import spec
 from workspace.statistics import SECONDS_PER_DECISION
 from workspace.task import split_labels
@@ -35,7 +35,9 @@ class Promise:
     checked row. `population` of the run's answered rows are covered by the sample, `uncovered` are not: they were
     planned after it was drawn. `waiting` drawn rows are still to be checked; only then can it be accepted.
     `look_minutes`: what looking at the rows that are not accepted takes; `more_minutes`: deciding the labels that
-    are missing for the promise, None where none are or no number would do. `kept`: the promise accepted before.
+    are missing for the promise, None where none are or no number would do. `kept`: the promise
+    about the same that was accepted before. `heard`: what labels are read with (`workspace.promises.heard_with`).
+    `places` in `sample`: the rows at or above the threshold.
     """
 
     run_id: str
@@ -53,8 +55,10 @@ class Promise:
     waiting: int
     look_minutes: float
     more_minutes: float | None
-    calibrator: str
     kept: Kept | None
+    heard: str
+    sample: Sample = field(repr=False)
+    places: npt.NDArray[np.int64] = field(repr=False)
 
     @property
     def sentence(self) -> str:
@@ -77,9 +81,11 @@ def standing(studio: Studio, run_id: str, dimension: str) -> Standing:
 
 def sample(studio: Studio, run_id: str, dimension: str) -> Sample:
     """What the blind sample of a run says of the labels as they are read now."""
-    calibrator = calibrators.active(studio.store, run_id, dimension)
     key = ("sample", run_id, dimension)
-    now = (calibrator.id if calibrator else "", calibrators.adjusted_rows(studio.store, run_id, dimension))
+    now = (
+        promises.heard_with(studio.store, run_id, dimension),
+        calibrators.adjusted_rows(studio.store, run_id, dimension),
+    )
     return remembered(studio, key, run_id, lambda: draws.sample(studio.store, run_id, dimension), of=now)
 
 
@@ -102,6 +108,7 @@ def promise(
 
     Raises RunError for an unknown run, dimension or label, and when no row was answered.
     """
+    heard = promises.heard_with(studio.store, run_id, dimension)
     found = sample(studio, run_id, dimension)
     if not found.row_ids:
         raise RunError("No row of this run has an answer yet.", "Let the model label some rows first.")
@@ -116,8 +123,8 @@ def promise(
     curve = risk_curve(confidence, places, wrong, delta=delta, inclusion=inclusion) if places.size else None
     counts = decisions.counts(studio.store, run_id, dimension)
     pace = (counts.median_seconds or SECONDS_PER_DECISION) / 60
-    left = int((confidence < acceptance.threshold).sum()) if acceptance.threshold is not None else len(confidence)
-    calibrator = calibrators.active(studio.store, run_id, dimension)
+    limit = np.inf if acceptance.threshold is None else acceptance.threshold
+    accepted = covered[confidence >= limit]
     return Promise(
         run_id=run_id,
         dimension=dimension,
@@ -132,10 +139,12 @@ def promise(
         checked=len(places),
         skipped=found.skipped,
         waiting=found.standing.waiting,
-        look_minutes=left * pace,
+        look_minutes=(len(covered) - len(accepted)) * pace,
         more_minutes=acceptance.more * pace if acceptance.more else None,
-        calibrator=calibrator.id if calibrator else "",
-        kept=promises.in_force(studio.store, run_id, dimension),
+        kept=promises.in_force(studio.store, run_id, dimension, label or WHOLE),
+        heard=heard,
+        sample=found,
+        places=accepted,
     )
 
 
@@ -162,11 +171,9 @@ def accept_promise(studio: Studio, offered: Promise) -> Kept:
     """Accept the rows at or above the threshold; exports say so in a column and beside the file.
 
     Raises RunError when nothing can be promised, when drawn rows still wait to be checked, when the calibrator has
-    not come to all rows, and when another one is in force by now.
+    not come to all rows, and when labels are read with something else by now.
     """
     run_id, dimension, found = offered.run_id, offered.dimension, offered.acceptance
-    if offered.label is not None:
-        raise RunError("A row is accepted with all its labels.", "Look at the promise about all of them.")
     if found.threshold is None:
         raise RunError("Nothing can be promised yet.", found.why)
     if draws.standing(studio.store, run_id, dimension).waiting:
@@ -177,22 +184,20 @@ def accept_promise(studio: Studio, offered: Promise) -> Kept:
         studio.store,
         run_id,
         dimension,
-        calibrator=offered.calibrator,
+        label=offered.label or WHOLE,
+        heard=offered.heard,
         epsilon=offered.epsilon,
         delta=offered.delta,
         tolerance=offered.tolerance,
-        threshold=found.threshold,
-        rows=found.rows,
-        checked=found.checked,
-        wrong=found.wrong,
-        bound=found.bound,
+        parts=[Part(None, found.threshold, found.rows, found.checked, found.wrong, found.bound)],
+        row_ids=[offered.sample.row_ids[place] for place in offered.places],
         sentence=offered.sentence,
     )
 
 
-def withdraw_promise(studio: Studio, run_id: str, dimension: str) -> None:
+def withdraw_promise(studio: Studio, run_id: str, dimension: str, label: str | None = None) -> None:
     """Take an accepted promise back."""
-    promises.withdraw(studio.store, run_id, dimension)
+    promises.withdraw(studio.store, run_id, dimension, label or WHOLE)
 
 
 def missing_labels(

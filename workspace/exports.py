@@ -3,7 +3,8 @@
 Columns: id, text, domain, external_id, then for each dimension D of the run `D` (the label), for a score `D_value`
 and `D_spread`, `D_confidence` (0 to 1, calibrated; 1 for a person's label), `D_decided_by` ('model' or the
 reviewer's name) and, if there are any, `D_explanation` and `D_gold`; where a promise was accepted `D_accepted`,
-true for the labels it is about and for those of people. Then, where the task has weights, tiers or rules,
+true for the rows it accepted and for the labels of people, and `D_L_accepted` for one about the label L alone:
+true where it covers whether that label is rightly given or not. Then, where the task has weights, tiers or rules,
 `overall`, `tier` and `broken_rules` (their messages), and at last `warnings`: codes such as truncated, and in
 words why a row has no label. The labels of a multi dimension are a list, in CSV joined by "|", "(none)" for
 none. A row column whose name a dimension takes becomes `row_domain` and so on.
@@ -23,14 +24,13 @@ from typing import Any, Literal
 import duckdb
 import msgspec
 
-from workspace import promises, rules
+from workspace import accepted, rules
 from workspace.answers import dimension_of, shape_of
 from workspace.current import current_sql
 from workspace.errors import ExportError
 from workspace.expressions import quoted
 from workspace.facts import DimensionSpec
 from workspace.gold import gold_sql
-from workspace.records import unique_names
 from workspace.rows import scalar
 from workspace.runs import read_spec
 from workspace.store import Connection, Store, sql_string
@@ -187,7 +187,7 @@ def _prepare(
     columns.append(
         ("warnings", f"array_to_string(list_sort({warnings}), '; ')" if joined else f"list_sort({warnings})")
     )
-    shown = unique_names(name for name, _ in columns)
+    shown = accepted.distinct([name for name, _ in columns])
     listed = ", ".join(f"{sql} as {quoted(name)}" for name, (_, sql) in zip(shown, columns, strict=True))
     conditions = [f"({' or '.join(f'l{i}.dropped = {_NO_RULE}' for i in everyone)})"]
     if min_confidence > 0:
@@ -253,22 +253,7 @@ def _columns_of(
         columns.append((f"{name}_explanation", _cell(f"{table}.explanation", safe)))
     if con.execute(f"select 1 from gold_{place} limit 1").fetchall():
         columns.append((f"{name}_gold", _cell(f"g{place}.label", safe)))
-    promise = promises.read(con, run_id, name)
-    if promise is not None:
-        sure = f"{table}.confidence"
-        if shape_of(asked) == "score":  # a sum may differ in its last digit from the one the promise was made with
-            away = f"abs(place - 1 + {int(asked.labels[0])} - {table}.value)"
-            sure = f"""1e-9 + list_sum(list_transform({table}.probabilities,
-                lambda p, place: case when {away} <= {promise.tolerance!r} then p else 0.0 end))"""
-        columns.append(
-            (
-                f"{name}_accepted",
-                f"""coalesce({table}.label is not null and ({table}.human
-                    or {sure} >= {promise.threshold!r} and r.id in (
-                        select row_id from run_rows
-                        where run_id = {sql_string(run_id)} and number < {promise.planned})), false)""",
-            )
-        )
+    columns += accepted.columns(con, run_id, name, table)
     return columns
 
 

@@ -79,10 +79,12 @@ MIGRATIONS: tuple[str, ...] = (
         planned bigint, sentence varchar, kept_at timestamptz
     );
     """,
-    # 5: promises of one label or one domain (null: of all rows); the rows that a draw could take, where not all
+    # 5: promises of one label or one domain (null: of all rows) and the rows they accepted; the rows that a draw
+    # could take, where not all
     """
     alter table promises add column label varchar default '';
     alter table promises add column domain varchar;
+    create table accepted (promise varchar, row_id varchar);
     create table frames (run_id varchar, dimension varchar, number bigint, row_id varchar);
     """,
 )

@@ -15,11 +15,12 @@ from typing import Any
 import duckdb
 import msgspec
 
-from workspace import promises
+from workspace.accepted import Told, read_told
 from workspace.answers import RULE
 from workspace.calibrators import NONE, newest
 from workspace.errors import ExportError
 from workspace.facts import RunSpec
+from workspace.promises import WHOLE, Kept, Part
 from workspace.runs import list_runs, read_spec
 from workspace.store import Connection, Store, sql_string
 
@@ -60,7 +61,7 @@ def stats(store: Store, run_id: str) -> dict[str, Any]:
             """select error, count(*) from calls where kind = 'error' group by error order by 2 desc, 1 limit 20"""
         ).fetchall()
         prefilter = _prefilter(con)
-        calibration = {asked.name: _calibration(con, run_id, asked.name) for asked in spec.dimensions}
+        calibration = {asked.name: _calibration(con, spec, asked.name) for asked in spec.dimensions}
     settings = spec.settings
     priced = settings.price_in > 0 or settings.price_out > 0
     cost = total["prompt_tokens"] * settings.price_in + total["completion_tokens"] * settings.price_out
@@ -166,12 +167,12 @@ def _work(con: Connection) -> list[tuple[str, dict[str, Any]]]:
     return result
 
 
-def _calibration(con: Connection, run_id: str, dimension: str) -> dict[str, Any]:
-    """The calibrator labels are read with, and the promise a person accepted; None for none."""
-    calibrator = newest(con, run_id, dimension)
+def _calibration(con: Connection, spec: RunSpec, dimension: str) -> dict[str, Any]:
+    """The calibrator labels are read with, and what a person accepted; None for none."""
+    calibrator = newest(con, spec.run_id, dimension)
     if calibrator is not None and calibrator.method == NONE:
         calibrator = None
-    kept = promises.read(con, run_id, dimension)
+    told = read_told(con, spec, dimension)
     return {
         "calibrator": None
         if calibrator is None
@@ -181,21 +182,34 @@ def _calibration(con: Connection, run_id: str, dimension: str) -> dict[str, Any]
             "fitted_at": calibrator.fitted_at.isoformat(),
             **calibrator.evidence,
         },
-        "promise": None
-        if kept is None
-        else {
-            "sentence": kept.sentence,
-            "epsilon": kept.epsilon,
-            "delta": kept.delta,
-            "tolerance": kept.tolerance,
-            "threshold": kept.threshold,
-            "rows": kept.rows,
-            "checked": kept.checked,
-            "wrong": kept.wrong,
-            "bound": kept.bound,
-            "accepted_at": kept.kept_at.isoformat(),
-        },
+        "promise": next((_promise(one) for one in told if one.kept.label == WHOLE), None),
+        "promises_of_labels": {one.kept.label: _promise(one) for one in told if one.kept.label != WHOLE},
     }
+
+
+def _promise(told: Told) -> dict[str, Any]:
+    """A promise in numbers: as a whole, and of each domain where each has one of its own."""
+    kept = told.kept
+    parts = {part.domain or "": _part(part) for part in kept.parts}
+    return {
+        "sentence": kept.sentence,
+        "column": told.column,
+        "epsilon": kept.epsilon,
+        "delta": kept.delta,
+        "tolerance": kept.tolerance,
+        **({**_sums(kept), "domains": parts} if kept.by_domain else parts[""]),
+        "accepted_at": kept.kept_at.isoformat(),
+    }
+
+
+def _sums(kept: Kept) -> dict[str, Any]:
+    return {"rows": kept.rows, "checked": kept.checked, "wrong": kept.wrong, "bound": kept.bound}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    fields = msgspec.structs.asdict(part)
+    del fields["domain"]
+    return fields
 
 
 def _prefilter(con: Connection) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ def _after_labeling(store: Store, run_id: str, dimension: str) -> NextStep | Non
         )
         sentence = f"{what}, {_about(minutes)}: they tell how many labels can be relied on."
         return NextStep("truth", sentence, minutes, "calibration", run_id, dimension)
-    settled = calibrators.active(store, run_id, dimension) or promises.in_force(store, run_id, dimension)
+    settled = calibrators.active(store, run_id, dimension) or promises.all_in_force(store, run_id, dimension)
     if truth >= TRUTH_ROWS and not settled:
         sentence = f"See how many labels of {dimension} can be relied on, by {_rows(truth)} whose label is known."
         return NextStep("calibrate", sentence, 1.0, "calibration", run_id, dimension)

@@ -317,8 +317,26 @@ def test_several_labels_are_shown_together_and_one_by_one(page: Callable[[], App
     app.selectbox(key="label_of_tags").select("delivery").run()
     assert not app.exception
     assert "Only about whether “delivery”" in said(app)
-    assert "accept" not in buttons(app)
     assert metrics(app)["Checked rows"] == "30"
+
+
+def test_each_label_can_be_accepted_beside_all_of_them(
+    page: Callable[[], AppTest], studio: Studio, store: Store
+) -> None:
+    spec = decide_kinds(store)
+    app = page()
+    app.slider(key="target").set_value(20).run()
+    for label in TAGS[:2]:
+        app.selectbox(key="label_of_tags").select(label).run()
+        app.button(key="accept").click().run()
+        assert not app.exception
+        assert f"accepted for “{label}”" in said(app)
+    assert f"accepted for “{TAGS[0]}”" in said(app)  # and is still told
+    assert [one.label for one in promises.all_in_force(store, spec.run_id, "tags")] == list(TAGS[:2])
+    app.button(key="withdraw").click().run()
+    assert [one.label for one in promises.all_in_force(store, spec.run_id, "tags")] == [TAGS[0]]
+    app.switch_page(str(ui.page("export"))).run()
+    assert f"The column tags_{TAGS[0]}_accepted says which." in said(app)
 
 
 def test_a_score_is_judged_in_its_points_and_tiers(

@@ -25,7 +25,7 @@ from studio.runtime import Studio
 from tests.seeding import add_rows, fact_of, ingest, spec_of
 from tests.stand_in import StandIn
 from tests.waiting import wait_for
-from workspace import adjusted, calibrators, decisions, labels, runs
+from workspace import adjusted, calibrators, decisions, labels, promises, runs
 from workspace.decisions import DecisionEvent
 from workspace.errors import RunError
 from workspace.scores import yes_or_no
@@ -260,8 +260,13 @@ def test_scores_are_promised_with_a_tolerance_and_labels_of_several_one_by_one(a
     one = promising.promise(answered.studio, answered.run, "tags", epsilon=0.2, label="u")
     every = promising.promise(answered.studio, answered.run, "tags", epsilon=0.2)
     assert one.acceptance.rows >= every.acceptance.rows
-    with pytest.raises(RunError, match="all its labels"):
-        promising.accept_promise(answered.studio, one)
+    # Both are kept beside each other, and each is withdrawn alone.
+    kept = [promising.accept_promise(answered.studio, offered) for offered in (every, one)]
+    assert [(mine.label, mine.rows) for mine in kept] == [("", every.acceptance.rows), ("u", one.acceptance.rows)]
+    assert promises.all_in_force(answered.store, answered.run, "tags") == kept
+    promising.withdraw_promise(answered.studio, answered.run, "tags", "u")
+    assert promises.all_in_force(answered.store, answered.run, "tags") == kept[:1]
+    promising.withdraw_promise(answered.studio, answered.run, "tags")
 
 
 def test_totals_come_nearer_to_the_truth_than_the_model(answered: Place) -> None:

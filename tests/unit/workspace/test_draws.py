@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.seeding import SENTIMENT, add_rows, facts_for, ingest
+from tests.seeding import add_rows, facts_for, ingest
 from tests.unit.workspace.examples import labeled_run, texts
-from workspace import calibrators, decisions, draws, exports, labels, monitor, promises, runs
+from workspace import calibrators, decisions, draws, labels, runs
 from workspace.decisions import DecisionEvent
 from workspace.errors import RunError
 from workspace.facts import RunSpec
@@ -175,68 +172,6 @@ def test_what_is_checked_is_a_first_part_of_the_order_of_ids(
         np.testing.assert_allclose(found.inclusion, len(part) / 30)
     finally:
         store.close()
-
-
-def promised(store: Store, spec: RunSpec, threshold: float, calibrator: str = "") -> promises.Kept:
-    return promises.keep(
-        store,
-        spec.run_id,
-        MOOD,
-        calibrator=calibrator,
-        epsilon=0.05,
-        delta=0.05,
-        tolerance=0.0,
-        threshold=threshold,
-        rows=3,
-        checked=2,
-        wrong=0,
-        bound=0.04,
-        sentence="Three rows can be accepted.",
-    )
-
-
-def test_a_promise_marks_the_rows_it_is_about_in_exports(store: Store, spec: RunSpec, tmp_path: Path) -> None:
-    def exported() -> dict[str, dict[str, object]]:
-        path = exports.export(store, spec.run_id, tmp_path / "out.jsonl", "jsonl").path
-        return {row["id"]: row for row in map(json.loads, path.read_text().splitlines())}
-
-    assert "sentiment_accepted" not in next(iter(exported().values()))
-    shown = {row.row_id: row for row in labels.page(store, spec.run_id, MOOD)}
-    # Between two rows: one more answer moves the bias, and with it all confidences, a little.
-    threshold = sum(sorted(row.confidence or 0 for row in shown.values())[30:32]) / 2
-    kept = promised(store, spec, threshold)
-    doubtful = min(shown.values(), key=lambda row: row.confidence or 0).row_id
-    sure = max(shown.values(), key=lambda row: row.confidence or 0).row_id
-    decide(store, spec, DecisionEvent(0, doubtful, "modify", SENTIMENT[0]), DecisionEvent(1, sure, "reject"))
-    (new,) = add_rows(store, ["later"], first=50)
-    runs.plan(store, spec.run_id, limit=None)
-    ingest(store, facts_for(spec, [new, "x"], author="later")[:1])
-    found = exported()
-    for id, row in found.items():
-        by_model = id in shown and (shown[id].confidence or 0) >= threshold and id != sure
-        assert row["sentiment_accepted"] == (by_model or id == doubtful), row
-    said = monitor.stats(store, spec.run_id)["calibration"][MOOD]
-    assert (said["calibrator"], said["promise"]["sentence"]) == (None, kept.sentence)
-
-    promises.withdraw(store, spec.run_id, MOOD)
-    assert "sentiment_accepted" not in next(iter(exported().values()))
-    assert monitor.stats(store, spec.run_id)["calibration"][MOOD]["promise"] is None
-
-
-def test_a_promise_ends_with_the_calibrator_it_was_made_under(store: Store, spec: RunSpec) -> None:
-    kept = promised(store, spec, 0.8)
-    assert promises.in_force(store, spec.run_id, MOOD) == kept
-    calibrators.save(store, spec.run_id, MOOD, "temperature", {"temperature": 2.0}, {})
-    assert promises.in_force(store, spec.run_id, MOOD) is None
-    with pytest.raises(RunError, match="calibrated again"):
-        promised(store, spec, 0.8)
-    active = calibrators.active(store, spec.run_id, MOOD)
-    assert active is not None
-    again = promised(store, spec, 0.7, active.id)
-    assert promises.in_force(store, spec.run_id, MOOD) == again
-    assert monitor.stats(store, spec.run_id)["calibration"][MOOD]["calibrator"]["method"] == "temperature"
-    calibrators.clear(store, spec.run_id, MOOD)
-    assert promises.in_force(store, spec.run_id, MOOD) is None
 
 
 def test_a_row_that_was_fitted_on_counts_as_a_fit_without_it_has_it(store: Store, spec: RunSpec) -> None:

@@ -1,0 +1,44 @@
+"""What was accepted, as the page of the promise shows it, and the way back."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from studio import promising, ui
+from studio.accepting import about, accepted_words, terms
+from studio.promising import Promise
+from studio.runtime import Studio
+from studio.words import ago, plural
+from workspace import promises
+from workspace.promises import WHOLE, Kept
+
+
+def draw(studio: Studio, promise: Promise) -> None:
+    """The promise about what is looked at, and in a line each the others of this dimension."""
+    kept, label = promise.kept, promise.label or WHOLE
+    others = [
+        one for one in promises.all_in_force(studio.store, promise.run_id, promise.dimension) if one.label != label
+    ]
+    if kept is None and not others:
+        return
+    with st.container(border=True, key="kept", gap="small"):
+        if kept is not None:
+            st.markdown(
+                f":green[:material/verified:] **{plural(kept.rows, 'row')} accepted{about(kept)}** "
+                f"{ago(kept.kept_at)}: {terms(kept)}."
+            )
+        if others:
+            st.caption("  \n".join(f"Also: {accepted_words(one)}" for one in others))
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if kept is not None and st.button("Withdraw", key="withdraw", icon=":material/undo:"):
+                promising.withdraw_promise(studio, promise.run_id, promise.dimension, promise.label)
+                st.rerun()
+            ui.go_to("export", "Export the labels", query={"run": promise.run_id})
+
+
+def same(kept: Kept | None, promise: Promise) -> bool:
+    """Whether just this was accepted already."""
+    return kept is not None and (
+        (kept.epsilon, kept.delta, kept.tolerance, kept.rows)
+        == (promise.epsilon, promise.delta, promise.tolerance, promise.acceptance.rows)
+    )
