@@ -103,6 +103,26 @@ def test_more_error_allowed_or_less_certainty_asked_for_accepts_more() -> None:
     assert by_certainty == sorted(by_certainty)
 
 
+@given(
+    st.integers(0, 2**32 - 1),
+    st.floats(0.02, 0.3),
+    st.lists(st.floats(0.001, 0.5), min_size=2, max_size=2),
+    st.integers(20, 250),
+    st.booleans(),
+)
+@settings(max_examples=40, deadline=None)
+def test_less_certainty_never_accepts_less(
+    seed: int, epsilon: float, deltas: list[float], count: int, weighted: bool
+) -> None:
+    said, wrong = workspace(300, seed)
+    at = uniform(300, count, seed)
+    chance = np.where(said > 0.8, 0.6, 0.4) if weighted else None
+    strict, lenient = (
+        accept(said, at, wrong[at], epsilon=epsilon, delta=delta, inclusion=chance) for delta in sorted(deltas)
+    )
+    assert strict.rows <= lenient.rows
+
+
 def test_looking_again_and_again_is_paid_for() -> None:
     said, wrong = workspace(4000)
     at = uniform(4000, 500)
