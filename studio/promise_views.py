@@ -8,6 +8,7 @@ import streamlit as st
 
 from calibration.plots import risk_coverage_figure
 from studio import calibrating, figure_views, kept_views, promising, ui
+from studio.components.target import draggable
 from studio.promising import Promise
 from studio.runtime import Studio
 from studio.words import duration, number, percent, plural
@@ -15,6 +16,7 @@ from workspace import decisions
 from workspace.draws import Standing
 
 FIRST = 100  # rows of a first sample: fewer say little about where to draw the line
+LEAST_TARGET, MOST_TARGET = 1, 20  # percent
 FEWEST, MOST = 20, 500  # rows to draw at a time
 SURE = {"90%": 0.1, "95%": 0.05, "99%": 0.01}
 DRAW_HELP = (
@@ -70,8 +72,8 @@ def _asked(kind: str) -> dict[str, float]:
     """What the person wants to be promised."""
     target = st.slider(
         "Error allowed among the accepted rows",
-        1,
-        20,
+        LEAST_TARGET,
+        MOST_TARGET,
         5,
         format="%d%%",
         key="target",
@@ -232,8 +234,9 @@ def _picture(promise: Promise) -> None:
         alt=f"Error among the accepted rows against their share; {number(accepted)} rows are accepted",
         tip="From left to right more rows are accepted, the surest first. The line is the share of wrong labels "
         "among the checked ones of them, the dots what it is at most with the confidence chosen. A promise keeps "
-        "the dots below the target.",
+        "the dots below the target. Drag the target to allow more or less.",
     )
+    draggable("risk_coverage", "target", least=LEAST_TARGET, most=MOST_TARGET, target=round(100 * promise.epsilon))
 
 
 def _missing(promise: Promise) -> int:

@@ -7,6 +7,9 @@ import plotly.graph_objects as go
 from calibration.plots.style import SHARES, Palette, Row, colours_of, dress, share, translucent
 from calibration.risk import RiskCurve
 
+LEAST_TOP = 0.225  # where the axis of errors ends at least: room for every target up to 20 %
+VALUE_WIDTH = 68  # pixels on the right for the value of the target
+
 
 def risk_coverage_figure(
     curve: RiskCurve,
@@ -42,8 +45,9 @@ def risk_coverage_figure(
         )
     ]
     figure = go.Figure()
-    # At 100 % the bound of few checked rows would squeeze everything else to the bottom.
-    top = min(1.0, max(2.5 * epsilon, 1.25 * max((float(curve.risk[i]) for i in points), default=epsilon)))
+    # At 100 % the bound of few checked rows would squeeze everything else to the bottom. The range does not follow
+    # a target anybody would choose, so that the line alone moves when the target does.
+    top = min(1.0, max(LEAST_TOP, 1.1 * epsilon, 1.25 * max((float(curve.risk[i]) for i in points), default=0.0)))
     figure.add_hrect(y0=0, y1=epsilon, fillcolor=translucent(colours.accent, 0.07), line_width=0, layer="below")
     figure.add_scatter(
         x=curve.coverage,
@@ -71,17 +75,27 @@ def risk_coverage_figure(
     if at:
         _chosen(figure, float(curve.coverage[at[0]]), float(curve.risk[at[0]]), accepted, colours)
     dress(figure, colours, height, rows)
+    figure.update_layout(margin_r=VALUE_WIDTH)
     figure.update_xaxes(**SHARES, title_text="rows accepted, the surest first")
     figure.update_yaxes(range=[0, top], tickformat=".0%", title_text="wrong among them")
     return figure
 
 
 def _target(figure: go.Figure, epsilon: float, colours: Palette) -> None:
-    figure.add_hline(
+    """The line, and its value beside it, where no curve can run through it. Both are named "target"."""
+    figure.add_hline(y=epsilon, name="target", line={"color": colours.muted, "width": 2, "dash": "dash"})
+    figure.add_annotation(
+        name="target",
+        text=f"<b>{epsilon:.1%}</b><br>target".replace(".0%", "%"),
+        font={"color": colours.muted},
+        x=1,
+        xref="paper",
+        xanchor="left",
+        xshift=4,
         y=epsilon,
-        line={"color": colours.muted, "width": 2, "dash": "dash"},
-        annotation={"text": f"target: {epsilon:.1%} wrong".replace(".0%", "%"), "font": {"color": colours.muted}},
-        annotation_position="top right",
+        yanchor="middle",
+        align="left",
+        showarrow=False,
     )
 
 

@@ -62,7 +62,7 @@ def dress(figure: go.Figure, colours: Palette, height: int, rows: Sequence[Row] 
     """Ground, words, grid and legend; `rows` is the data of the figure, which goes with it wherever it goes."""
     figure.update_layout(
         height=height,
-        margin={"l": 64, "r": 28, "t": 44, "b": 48},
+        margin={"l": 64, "r": 28, "t": 20, "b": 48},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": colours.text, "family": "Inter, system-ui, sans-serif", "size": 13},

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from calibration import log_softmax
 from tests.browser.conftest import Serve, settled
@@ -52,6 +52,16 @@ def fill(path: Path) -> tuple[str, dict[str, str]]:
     return spec.run_id, true
 
 
+def drag(page: Page, handle: Locator, down: float) -> None:
+    """Take hold of the target and move it by so many pixels, a little aside as hands do; it is not let go."""
+    place = handle.bounding_box()
+    assert place is not None
+    x, y = place["x"] + place["width"] / 2, place["y"] + place["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x - 40, y + down, steps=3)
+
+
 def test_from_a_blind_sample_to_a_promise_and_back(page: Page, serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "promise.duckdb"
     run, true = fill(path)
@@ -76,11 +86,20 @@ def test_from_a_blind_sample_to_a_promise_and_back(page: Page, serve: Serve, tmp
     # What it says, and at another target
     expect(words.get_by_text("200 of 200 checked")).to_be_visible()
     expect(words.get_by_text("At 5% error")).to_be_visible()
-    target = page.locator(".st-key-target input")
-    target.focus()
-    for _ in range(15):
-        target.press("ArrowRight")
-    expect(words.get_by_text(re.compile(r"At 20% error, .*rows? can be accepted|At 20% error"))).to_be_visible()
+    handle, slider = page.locator(".winnow-target"), page.locator(".st-key-target input")
+    slider.focus()
+    slider.press("ArrowRight")
+    expect(handle).to_have_text("6%")
+    drag(page, handle, 2000)
+    expect(handle).to_have_text("1%")
+    page.keyboard.press("Escape")
+    expect(handle).to_have_text("6%")
+    page.mouse.up()
+    drag(page, handle, -2000)
+    page.mouse.up()
+    expect(words.get_by_text(re.compile("^At 20% error"))).to_be_visible()
+    expect(slider).to_have_value("20")
+    expect(handle).to_have_text("20%")
     expect(page.locator(".st-key-accept button").first).to_be_enabled()
 
     # The rows behind a bar of the diagram

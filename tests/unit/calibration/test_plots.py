@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -185,12 +186,27 @@ def test_the_curve_marks_the_target_and_what_is_accepted() -> None:
     figure = risk_coverage_figure(CURVE, epsilon=0.05, accepted=int(CURVE.rows[3]))
     layout = json.loads(figure.to_json())["layout"]
     notes = [note["text"] for note in layout["annotations"]]
-    assert notes == ["target: 5% wrong", f"<b>{CURVE.rows[3]:,} rows accepted</b>"]
+    assert notes == ["<b>5%</b><br>target", f"<b>{CURVE.rows[3]:,} rows accepted</b>"]
     assert any(shape.get("y0") == shape.get("y1") == 0.05 for shape in layout["shapes"])
     line = next(trace for trace in figure.data if trace.customdata is not None)
     assert list(line.customdata[3]) == [CURVE.threshold[3], CURVE.rows[3]]
     unkept = json.loads(risk_coverage_figure(CURVE, epsilon=0.05).to_json())["layout"]
-    assert [note["text"] for note in unkept["annotations"]] == ["target: 5% wrong"]
+    assert [note["text"] for note in unkept["annotations"]] == ["<b>5%</b><br>target"]
+
+
+def test_the_target_always_lies_within_an_axis_that_does_not_move_with_it() -> None:
+    few_wrong = replace(CURVE, risk=CURVE.risk / 20, bound=CURVE.bound / 20)
+    for curve in (CURVE, few_wrong):
+        figures = [risk_coverage_figure(curve, epsilon=percent / 100) for percent in (1, 5, 20)]
+        assert len({tuple(figure.layout.yaxis.range) for figure in figures}) == 1
+        for figure, percent in zip(figures, (1, 5, 20), strict=True):
+            line, value = (
+                [*figure.select_shapes({"name": "target"})],
+                [*figure.select_annotations({"name": "target"})],
+            )
+            assert [line[0].y0, value[0].y] == [percent / 100] * 2
+            assert 0 < line[0].y0 < figure.layout.yaxis.range[1]
+    assert risk_coverage_figure(few_wrong, epsilon=0.6).layout.yaxis.range[1] > 0.6
 
 
 def test_shares_are_drawn_in_three_ways_the_largest_on_top() -> None:
