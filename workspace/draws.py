@@ -4,11 +4,23 @@ Rows are drawn in the order of their ids. An id is a SHA-256 of the text, so thi
 a text says or what anybody thinks of it, and the first rows in it are a uniform sample, the same on every machine.
 Rows whose truth is known already cost nothing and count as part of the sample where the order comes to them.
 
-Rows that were planned after a draw could not be drawn by it. The rows planned between two draws are a *stratum*;
-each has a sample of its own, and a draw goes where the share that was drawn is smallest. The sample of a stratum
-is its first rows in the order up to the first one that was drawn and not checked: leaving a hard row out for later
-does not make a sample look better. Checked are rows with a blind decision or gold; a rejected or skipped row
-counts as one whose label is wrong. What was undone waits again.
+A draw takes rows from all of the run, or only from a part of it, its *frame*: the surest rows as they were then.
+Confidences move later, so the members of a frame are written down. Rows planned after a draw could not be drawn by
+it either. Rows with one history, planned between the same two draws and members of the same frames, are a
+*stratum*. Nothing that was decided about drawing tells two rows of a stratum apart but their ids, so those drawn
+are its first ones in the order, and those checked, up to the first one drawn and unchecked, are a simple random
+sample of as many rows of it, whatever frames there were: this is the sample of the stratum, and the share of the
+stratum it makes is the `inclusion` of all its rows. Leaving a hard row out for later does not make a sample look
+better. Checked are rows with a blind decision or gold; a rejected or skipped row counts as one whose label is
+wrong. What was undone waits again. Frames and numbers of rows that follow what was found wrong decide how much is
+looked at, never which rows of a stratum; a promise asked for again after that is another look.
+
+From this follows what a promise needs. A frame that lies within all earlier ones, as when ever surer rows are of
+interest, is one stratum: all its rows have one inclusion, exactly, and sets of them keep the exact test. A frame
+that reaches across strata (rows were planned since, or confidences have changed) is drawn from where the share is
+smallest, so that its strata come to one share but for a row each; the first row of every stratum comes first, so
+that none is without a sample. Rows outside the frame of strata that have no sample yet, planned since or cut off
+by the frame, are drawn up to the smallest share there was: every row has had a chance after a draw.
 """
 
 from __future__ import annotations
@@ -52,9 +64,9 @@ class Sample:
     """What is known of the N answered rows of a run from its sample of m.
 
     `row_ids` N in ascending order; `confidence` [N], `label` [N], `probabilities` [N, k] and for a score `value`
-    [N] of the model, of a row a calibrator was fitted on as a fit without it has them; `inclusion` [N], the share
-    of its stratum that was checked, 0 where the sample says nothing. `checked` [m] places; `truth` [m], None for a
-    rejected or skipped row, of which `skipped` were.
+    [N] of the model, of a row a calibrator was fitted on as a fit without it has them; `stratum` [N], from 0
+    on, and `inclusion` [N], the share of it that was checked, 0 where the sample says nothing. `checked` [m]
+    places; `truth` [m], None for a rejected or skipped row, of which `skipped` were.
     """
 
     row_ids: list[str]
@@ -62,6 +74,7 @@ class Sample:
     label: list[str]
     probabilities: npt.NDArray[np.float64]
     value: npt.NDArray[np.float64]
+    stratum: npt.NDArray[np.int64]
     inclusion: npt.NDArray[np.float64]
     checked: npt.NDArray[np.int64]
     truth: list[str | None]
@@ -81,11 +94,13 @@ class Sample:
         return np.array([true != label for true, label in zip(self.truth, said, strict=True)], dtype=np.bool_)
 
 
-def draw(store: Store, run_id: str, dimension: str, rows: int) -> Drawn:
+def draw(store: Store, run_id: str, dimension: str, rows: int, *, among: Sequence[str] | None = None) -> Drawn:
     """Draw so many more rows to be checked, of all rows planned into the run; fewer where no more are left.
 
-    Rows that a rule left out and rows that failed are not drawn. Raises RunError for an unknown run or dimension,
-    and when nothing is left to draw.
+    `among`: ids of the rows it is limited to, the frame; of others it only takes those of strata that have no
+    sample yet. Which rows these are may depend on all that is known, but of a row that was not drawn only on what
+    the model says. Rows that a rule left out and rows that failed are not drawn. Raises RunError for an unknown
+    run or dimension, and when nothing is left to draw.
     """
 
     def work(con: Connection) -> Drawn:
@@ -95,15 +110,21 @@ def draw(store: Store, run_id: str, dimension: str, rows: int) -> Drawn:
         number = 1 + scalar(
             con, "select max(number) from draws where run_id = ? and dimension = ?", [run_id, dimension]
         )
+        least = 0.0
+        if among is not None:
+            least = _least(con, run_id, asked, planned)
+            con.execute(
+                """insert into frames select $run, $dimension, $number, row_id from run_rows
+                   where run_id = $run and row_id in (select unnest($among::varchar[]))""",
+                {"run": run_id, "dimension": dimension, "number": number, "among": list(among)},
+            ).fetchall()
         sql, parameters = _frame(con, run_id, asked, planned)
         found = con.execute(
-            f"""{sql}, ranked as (
-                select f.*, row_number() over (partition by stratum order by row_id)
-                    / count(*) over (partition by stratum) as rate
-                from frame f left join answers a using (row_id) where coalesce(a.answered, true)
-            )
-            select row_id, rate from ranked where not known and not drawn order by rate, row_id limit $limit""",
-            {**parameters, "limit": rows},
+            f"""{sql}, {_OPEN}
+            select row_id, rate from open join reached using (stratum)
+            where $everywhere or list_contains(frames, $number) or (share = 0 and rate < $least)
+            order by rate, row_id limit $limit""",
+            {**parameters, "limit": rows, "number": number, "everywhere": among is None, "least": least},
         ).fetchall()
         if not found:
             raise RunError("Every row was drawn or is known already.", "There is nothing left to draw.")
@@ -124,6 +145,13 @@ def draw(store: Store, run_id: str, dimension: str, rows: int) -> Drawn:
         return Drawn(number, tuple(row_id for row_id, _ in found))
 
     return store.write(work)
+
+
+def _least(con: Connection, run_id: str, asked: DimensionSpec, planned: int) -> float:
+    """The smallest share of a stratum that was drawn or is known, of those with any."""
+    sql, parameters = _frame(con, run_id, asked, planned)
+    found = con.execute(f"{sql}, {_OPEN} select min(share) from reached where share > 0", parameters).fetchall()
+    return float(found[0][0] or 0)
 
 
 def standing(store: Store, run_id: str, dimension: str) -> Standing:
@@ -167,6 +195,7 @@ def sample(store: Store, run_id: str, dimension: str) -> Sample:
                 from ordered where not missed group by stratum
             )
             select row_id, model_label, model_confidence, probabilities, coalesce(value, 'nan'::double) as value,
+                dense_rank() over (order by stratum) - 1 as stratum,
                 case when missed then 0.0 else (hole - 1) / size end as inclusion,
                 not missed and place < hole as checked, truth, known
             from ordered left join holes using (stratum) order by row_id""",
@@ -182,6 +211,7 @@ def sample(store: Store, run_id: str, dimension: str) -> Sample:
         label=table.column("model_label").to_pylist(),
         probabilities=np.asarray(flat, dtype=np.float64).reshape(table.num_rows, len(asked.labels)),
         value=np.asarray(table.column("value").to_numpy(), dtype=np.float64),
+        stratum=np.asarray(table.column("stratum").to_numpy(), dtype=np.int64),
         inclusion=np.asarray(table.column("inclusion").to_numpy(), dtype=np.float64),
         checked=checked.astype(np.int64),
         truth=truth,
@@ -222,24 +252,40 @@ def to_check(
 
 
 def _frame(con: Connection, run_id: str, asked: DimensionSpec, planned: int) -> tuple[str, Parameters]:
-    """CTEs with `frame`: the rows of a run with their stratum from 0 on, whether they were planned after the last
-    draw (`late`), their truth, whether it is known, and whether they were drawn."""
+    """CTEs with `frame`: the rows of a run with the numbers of the draws whose frame they are in (`frames`), their
+    stratum by name, whether they were planned after the last draw (`late`), their truth, whether it is known, and
+    whether they were drawn."""
     cte, parameters = current_sql(con, run_id, asked.name, held_out=True)
     true, more = truth_sql(con, asked)
     ends = con.execute(
         "select distinct planned from draws where run_id = ? and dimension = ? order by 1", [run_id, asked.name]
     ).fetchall()
     sql = f"""{cte}, {true}, {_KNOWN},
+members as (
+    select row_id, list(number order by number) as frames
+    from frames where run_id = $run and dimension = $dimension group by row_id
+),
 frame as (
-    select p.row_id, len(list_filter($ends::bigint[], lambda stop: stop <= p.number)) as stratum,
+    select p.row_id, m.frames,
+        concat_ws('|', len(list_filter($ends::bigint[], lambda stop: stop <= p.number)), m.frames) as stratum,
         len($ends::bigint[]) > 0 and p.number >= list_max($ends::bigint[]) as late,
         k.label as truth, k.row_id is not null as known, d.row_id is not null as drawn
-    from run_rows p left join known_rows k using (row_id)
+    from run_rows p left join known_rows k using (row_id) left join members m using (row_id)
     left join (select distinct row_id from draws where run_id = $run and dimension = $dimension) d using (row_id)
     where p.run_id = $run and p.number < $planned
 )"""
     return sql, {**parameters, **more, "ends": [end for (end,) in ends], "planned": planned}
 
+
+# Rows that can be drawn, with the share of their stratum that comes before them in the order (`rate`), and what
+# that is for the first ones, the next to be drawn (`share`).
+_OPEN = """ranked as (
+    select f.*, (row_number() over (partition by stratum order by row_id) - 1)
+        / count(*) over (partition by stratum) as rate
+    from frame f left join answers a using (row_id) where coalesce(a.answered, true)
+),
+open as (from ranked where not known and not drawn),
+reached as (select stratum, min(rate) as share from open group by stratum)"""
 
 # Rows whose truth is known, null where a person who did not see the suggestion found no label right.
 _KNOWN = """known_rows as (

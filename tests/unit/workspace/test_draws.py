@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from random import Random
+
 import msgspec
 import numpy as np
 import pytest
@@ -138,40 +142,126 @@ def test_rows_that_failed_or_were_left_out_are_not_drawn(store: Store) -> None:
     assert len(draws.draw(store, spec.run_id, MOOD, 100).row_ids) == 10
 
 
+def blind(store: Store, spec: RunSpec, ids: Sequence[str], session: str) -> None:
+    events = [DecisionEvent(seq, id, "modify", "neutral", blind=True) for seq, id in enumerate(ids)]
+    decide(store, spec, *events, session=session)
+
+
+def chances(found: draws.Sample) -> dict[str, float]:
+    return dict(zip(found.row_ids, found.inclusion.tolist(), strict=True))
+
+
+def test_a_draw_from_a_part_has_one_chance_inside_and_leaves_the_others_theirs(
+    store: Store, spec: RunSpec
+) -> None:
+    order = sorted(runs.row_ids(store, spec.run_id))
+    blind(store, spec, draws.draw(store, spec.run_id, MOOD, 10).row_ids, "first")
+    inside = order[3::4] + order[:3]
+    here, there = [id for id in order if id in inside], [id for id in order if id not in inside]
+    more = draws.draw(store, spec.run_id, MOOD, 5, among=inside)
+    assert list(more.row_ids) == [id for id in here if id not in order[:10]][:5]
+    known = len(set(order[:10]) & set(inside))
+    found = chances(draws.sample(store, spec.run_id, MOOD))
+    assert {found[id] for id in here} == {known / len(here)}  # none of the five was checked yet
+    assert {found[id] for id in there} == {(10 - known) / len(there)}
+    assert waiting(store, spec) == list(more.row_ids)
+    blind(store, spec, more.row_ids[:2], "second")
+    found = chances(draws.sample(store, spec.run_id, MOOD))
+    assert {found[id] for id in here} == {(known + 2) / len(here)}
+    blind(store, spec, more.row_ids[3:], "third")  # the hard one in the middle is left out
+    assert chances(draws.sample(store, spec.run_id, MOOD)) == found
+
+
+def test_rows_nobody_could_draw_get_the_smallest_share_also_outside_of_a_frame(
+    store: Store, spec: RunSpec
+) -> None:
+    old = sorted(runs.row_ids(store, spec.run_id))
+    blind(store, spec, draws.draw(store, spec.run_id, MOOD, 10).row_ids, "first")
+    new = sorted(add_rows(store, [f"later {number}" for number in range(30)], first=50))
+    runs.plan(store, spec.run_id, limit=None)
+    ingest(store, facts_for(spec, new, author="later"))
+    inside = old[::2] + new[::3]
+    drawn = draws.draw(store, spec.run_id, MOOD, 12, among=inside)
+    assert len(drawn.row_ids) == 12
+    assert set(drawn.row_ids) - set(inside) == set([id for id in new if id not in inside][:4])  # a fifth of 20
+    blind(store, spec, drawn.row_ids, "second")
+    found = draws.sample(store, spec.run_id, MOOD)
+    assert found.inclusion.min() > 0
+    assert len(found.checked) == 22
+    assert len(set(found.stratum.tolist())) == 4
+
+
+def test_a_frame_that_leaves_nothing_to_draw_leaves_no_trace(store: Store, spec: RunSpec) -> None:
+    order = sorted(runs.row_ids(store, spec.run_id))
+    blind(store, spec, draws.draw(store, spec.run_id, MOOD, 10).row_ids, "first")
+    with pytest.raises(RunError, match="known already"):
+        draws.draw(store, spec.run_id, MOOD, 5, among=order[:5])
+    assert set(draws.sample(store, spec.run_id, MOOD).stratum.tolist()) == {0}
+    assert draws.standing(store, spec.run_id, MOOD).draws == 1
+
+
+Step = tuple[str, int, int]
+STEPS = st.tuples(st.sampled_from(["draw", "frame", "nested", "check", "undo", "plan"]), *[st.integers(0, 99)] * 2)
+
+
 @settings(max_examples=5, deadline=None)
 @given(
-    known=st.sets(st.integers(0, 29), max_size=20),
-    sizes=st.lists(st.integers(1, 8), min_size=1, max_size=3),
-    checked=st.integers(0, 24),
+    known=st.sets(st.integers(0, 29), max_size=9),
+    steps=st.lists(STEPS, min_size=3, max_size=6),
+    random=st.randoms(use_true_random=False),
 )
-def test_what_is_checked_is_a_first_part_of_the_order_of_ids(
-    tmp_path_factory: pytest.TempPathFactory, known: set[int], sizes: list[int], checked: int
+def test_the_laws_of_samples(
+    tmp_path_factory: pytest.TempPathFactory, known: set[int], steps: list[Step], random: Random
 ) -> None:
+    """Whatever was known before, and whatever is drawn from whatever parts, checked, undone and planned."""
     store = open_store(tmp_path_factory.mktemp("draws") / "w.duckdb")
     try:
         spec = labeled_run(store, texts(30))
-        order = sorted(runs.row_ids(store, spec.run_id))
-        decide(
-            store,
-            spec,
-            *(DecisionEvent(i, order[at], "modify", "neutral", blind=True) for i, at in enumerate(sorted(known))),
-            session="before",
-        )
-        for size in sizes:
-            if draws.standing(store, spec.run_id, MOOD).drawn < 30 - len(known):
-                draws.draw(store, spec.run_id, MOOD, size)
-        drawn = waiting(store, spec)
-        assert len(drawn) == min(sum(sizes), 30 - len(known))
-        done = drawn[:checked]
-        decide(store, spec, *(DecisionEvent(i, id, "modify", "neutral", blind=True) for i, id in enumerate(done)))
+        surest = random.sample(runs.row_ids(store, spec.run_id), 30)  # the surer, the earlier
+        blind(store, spec, [surest[at] for at in known], "before")
+        free, inside, chain = {surest[at] for at in known}, list(surest), True
+        for number, (what, first, second) in enumerate(steps):
+            if what == "plan":
+                chain = False
+                new = add_rows(store, [f"{len(surest)} {n}" for n in range(1 + first % 8)], first=len(surest))
+                runs.plan(store, spec.run_id, limit=None)
+                ingest(store, facts_for(spec, new, author=f"{number}"))
+                for id in new:
+                    surest.insert(random.randrange(len(surest)), id)
+            elif what == "check":
+                blind(store, spec, waiting(store, spec)[: 1 + first % 20], f"{number}")
+            elif what == "undo":
+                undo = DecisionEvent(0, surest[0], "undo", undoes=second % 5, undoes_session=f"{first % 6}")
+                decide(store, spec, undo, session=f"{number}")
+            else:
+                if what == "frame":  # calibrated again: the surest are others now
+                    random.shuffle(surest)
+                    inside, chain = surest[: 1 + len(surest) * first // 100], False
+                elif what == "nested":
+                    inside = inside[: 1 + len(inside) * first // 100]
+                with suppress(RunError):
+                    among = None if what == "draw" else inside
+                    new = list(draws.draw(store, spec.run_id, MOOD, 1 + second % 9, among=among).row_ids)
+                    assert not free & set(new)
+                    free |= set(new)
+                    check_laws(draws.sample(store, spec.run_id, MOOD), free)
+        blind(store, spec, waiting(store, spec), "rest")
         found = draws.sample(store, spec.run_id, MOOD)
-        part = [found.row_ids[place] for place in found.checked]
-        assert part == order[: len(part)]
-        assert set(part) <= {order[at] for at in known} | set(done)
-        assert set(done) <= set(part)
-        np.testing.assert_allclose(found.inclusion, len(part) / 30)
+        check_laws(found, free)
+        if chain:
+            assert len(set(found.inclusion[np.isin(found.row_ids, inside)].tolist())) == 1
     finally:
         store.close()
+
+
+def check_laws(found: draws.Sample, free: set[str]) -> None:
+    assert found.inclusion.sum() == pytest.approx(len(found.checked))
+    assert {found.row_ids[place] for place in found.checked} <= free
+    for stratum in set(found.stratum.tolist()):
+        places = np.flatnonzero(found.stratum == stratum)
+        of_it = np.isin(places, found.checked)
+        assert of_it[: of_it.sum()].all()  # the first ones by id
+        np.testing.assert_allclose(found.inclusion[places], of_it.mean())
 
 
 def test_a_row_that_was_fitted_on_counts_as_a_fit_without_it_has_it(store: Store, spec: RunSpec) -> None:
