@@ -1,11 +1,9 @@
-import getpass
-
 import streamlit as st
 
 from studio import run_views, runtime, ui
 from studio.components import review
 from studio.words import plural
-from workspace import decisions, draws, rows, runs, tasks
+from workspace import decisions, draws, reviewers, rows, runs, tasks
 
 ORDERS: dict[str, decisions.Order] = {
     "Uncertain first": "uncertain",
@@ -13,10 +11,15 @@ ORDERS: dict[str, decisions.Order] = {
     "In file order": "file",
     "Rows that break a rule": "flagged",
     "Blind sample": "sample",
+    "Second opinion": "second",
     "Chosen rows": "chosen",
 }
-BLIND = ("random", "sample", "chosen")  # decided without seeing the suggestion first
-NOTHING_LEFT = {"sample": "The blind sample is checked.", "chosen": "All chosen rows are decided."}
+BLIND = ("random", "sample", "second", "chosen")  # decided without seeing the suggestion first
+NOTHING_LEFT = {
+    "sample": "The blind sample is checked.",
+    "second": "You have decided all rows that others decided blind.",
+    "chosen": "All chosen rows are decided.",
+}
 FEW = 3  # dimensions that fit beside the other choices
 
 studio = runtime.current()
@@ -56,14 +59,16 @@ with choice:
     among = st.session_state.get("chosen_rows", ())  # run, dimension and rows that another page asks to decide
     chosen = among[2] if among[:2] == (run_id, dimension) else ()
     drawn = draws.standing(store, run_id, dimension)
-    offered = {"flagged": ruled, "sample": drawn.drawn, "chosen": chosen}
+    second = reviewers.unseen(store, run_id, dimension, run_views.reviewer(store, run_id, dimension))
+    seconding = second or st.session_state.get("order") == "Second opinion"
+    offered = {"flagged": ruled, "sample": drawn.drawn, "second": seconding, "chosen": chosen}
     order = st.selectbox(
         "Order",
         [name for name, order in ORDERS.items() if offered.get(order, True)],
         key="order",
         bind="query-params",
         help="Uncertain first finds the mistakes. The blind sample, drawn on the Calibration page, tells how good "
-        "the labels are.",
+        "the labels are; a second opinion, on rows others decided blind, how far people agree.",
     )
     domains = [name for name, _ in rows.domains(store) if name]
     domain = None
@@ -71,9 +76,6 @@ with choice:
         domain = st.selectbox(
             "Domain", domains, index=None, placeholder="All domains", key="domain", bind="query-params"
         )
-    if "known_reviewer" not in st.session_state:
-        newest = decisions.history(store, run_id, dimension, limit=1)
-        st.session_state["known_reviewer"] = newest[0].reviewer if newest else getpass.getuser()
     reviewer = st.text_input(
         "Reviewer",
         value=st.session_state["known_reviewer"],
@@ -100,7 +102,8 @@ finished = review.review(
     ),
     key="deck",
 )
-if finished or not (drawn.waiting if ORDERS[order] == "sample" else counts.waiting):
+waiting = {"sample": drawn.waiting, "second": second}.get(ORDERS[order], counts.waiting)
+if finished or not waiting:
     with st.container(border=True, key="review_done"):
         blind = f", {counts.blind:,} of them blind" if counts.blind else ""
         left = NOTHING_LEFT.get(ORDERS[order], "Nothing is waiting in this run.")

@@ -137,6 +137,7 @@ def review(studio: Studio, body: ReviewRequest, _path: dict[str, str]) -> Review
             domain=body.domain,
             blind=body.blind,
             among=body.among,
+            reviewer=body.reviewer,
         )
     past: list[HistoryItem] = []
     if body.history:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -10,9 +11,10 @@ import streamlit as st
 from studio import ui
 from studio.runtime import Studio
 from studio.words import distinct, number, percent, plural, time_left
-from workspace import disputes, labels, monitor
+from workspace import decisions, disputes, labels, monitor
 from workspace.facts import RunProgress
 from workspace.runs import RunRecord
+from workspace.store import Store
 
 FAILURES_SHOWN = 200
 Color = Literal["primary", "orange", "gray", "green"]
@@ -128,6 +130,15 @@ def disputed(studio: Studio, run_id: str, dimension: str) -> None:
             key="disputes_table",
             alt_text="Rows reviewers decided differently, with what each said",
         )
+
+
+def reviewer(store: Store, run_id: str, dimension: str) -> str:
+    """Who reviews here: the name that was typed, at first who decided last, or whose machine this is."""
+    if "known_reviewer" not in st.session_state:
+        newest = decisions.history(store, run_id, dimension, limit=1)
+        st.session_state["known_reviewer"] = newest[0].reviewer if newest else getpass.getuser()
+    asked_for = st.query_params.get("reviewer", st.session_state["known_reviewer"])
+    return str(st.session_state.get("reviewer", asked_for))
 
 
 def said_by(opinion: disputes.Opinion) -> str:

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from workspace import draws, rules
+from workspace import draws, reviewers, rules
+from workspace.clocks import Clocks
 from workspace.current import current_sql, dimension_of, judged_sql
 from workspace.errors import WinnowError
 from workspace.facts import DimensionSpec
@@ -22,7 +23,7 @@ from workspace.task import join_labels, split_labels
 
 ACTIONS = ("approve", "reject", "modify", "skip", "undo")
 Action = Literal["approve", "reject", "modify", "skip", "undo"]
-Order = Literal["uncertain", "random", "confident", "file", "flagged", "sample", "chosen"]
+Order = Literal["uncertain", "random", "confident", "file", "flagged", "sample", "second", "chosen"]
 
 _ORDERS: dict[Order, str] = {
     "uncertain": "model_confidence, row_id",
@@ -32,6 +33,7 @@ _ORDERS: dict[Order, str] = {
     "file": "row_no",
     "flagged": "model_confidence, row_id",  # only rows that break a rule of the task
     "sample": "row_id",
+    "second": "row_id",  # only rows that another person has decided blind
     "chosen": "row_no",  # here the place among the chosen ones
 }
 
@@ -128,7 +130,7 @@ def record(
     Events may come again, out of order and from several requests at once. Those after a gap are kept but not
     acknowledged until the gap is filled. Raises WinnowError, keeping none of them, when an event makes no sense.
     """
-    name = reviewer.strip() or "reviewer"
+    name = reviewers.known_as(reviewer)
     if name.casefold() in ("model", "human"):
         raise WinnowError("A reviewer cannot be called 'model' or 'human'.", "Choose another name.")
     if not session:
@@ -141,7 +143,7 @@ def record(
         known: dict[int, int] = dict(saved.fetchall())
         now = time.time()
         latest = max(known.values(), default=0) / 1e6
-        clocks = _Clocks(con, session, spec.task_name, dimension, [event.row_id for event in events])
+        clocks = Clocks(con, session, spec.task_name, dimension, [event.row_id for event in events])
         for event in sorted(events, key=lambda event: event.seq):
             label = _checked_label(event, asked)
             if event.seq in known:
@@ -177,32 +179,6 @@ def record(
         return acknowledged
 
     return store.write(work)
-
-
-class _Clocks:
-    """What orders the decisions on a row: the time, and after every decision on it that is known here.
-
-    The clocks of two machines differ; who saw a decision and took another one must not lose to it. Within a
-    session `seq` decides, in whatever order its events arrive.
-    """
-
-    def __init__(self, con: Connection, session: str, task: str, dimension: str, rows: Sequence[str]) -> None:
-        found = con.execute(
-            """select row_id, session = ?, seq, clock from decisions
-               where task_name = ? and dimension = ? and row_id in (select unnest(?::varchar[]))""",
-            [session, task, dimension, list(rows)],
-        ).fetchall()
-        self._known: dict[str, list[tuple[bool, int, int]]] = {}
-        for row_id, mine, seq, clock in found:
-            self._known.setdefault(row_id, []).append((mine, seq, clock))
-
-    def of(self, event: DecisionEvent, now: int) -> int:
-        known = self._known.setdefault(event.row_id, [])
-        later = [clock for mine, seq, clock in known if mine and seq > event.seq]
-        after = [clock + 1 for mine, seq, clock in known if not mine or seq < event.seq]
-        clock = min([max([now, *after]), *later])
-        known.append((True, event.seq, clock))
-        return clock
 
 
 def _checked_label(event: DecisionEvent, asked: DimensionSpec) -> str:
@@ -241,14 +217,16 @@ def queue(
     domain: str | None = None,
     blind: bool = False,
     among: Sequence[str] = (),
+    reviewer: str = "",
 ) -> list[QueueItem]:
     """The next rows to decide: answered by the model, not judged by anybody, not in `exclude`.
 
     Least confident first by default, by corrected and calibrated confidence; "random" is a sample that may be
     used for calibration, "flagged" those that break a rule, least confident first. Rows skipped in this session
     are left out, rows skipped in others come last. "sample" are rows that were drawn to be checked and wait, as
-    `workspace.draws` says, always blind. "chosen" are the rows of `among` in their order, judged before or not,
-    until this session has judged them.
+    `workspace.draws` says, always blind. "second" are rows others have decided blind and `reviewer` has not
+    judged, in an order that has nothing to do with what anybody said. "chosen" are the rows of `among` in their
+    order, judged before or not, until this session has judged them.
     """
     if order == "sample":
         drawn = draws.to_check(
@@ -269,6 +247,8 @@ def queue(
             number = "list_position($among::varchar[], a.row_id)"
             open_rows = """anti join (from standing where session = $session) j on j.row_id = a.row_id
                 semi join (select unnest($among::varchar[]) as row_id) c on c.row_id = a.row_id"""
+        if order == "second":
+            open_rows = f"semi join ({reviewers.UNSEEN}) c on c.row_id = a.row_id"
         found = con.execute(
             f"""{cte}, skipped as (
                 select row_id, bool_or(session = $session) as here
@@ -297,6 +277,7 @@ def queue(
                 "limit": limit,
                 **({"domain": domain} if domain is not None else {}),
                 **({"among": list(among)} if order == "chosen" else {}),
+                **({"reviewer": reviewers.known_as(reviewer)} if order == "second" else {}),
             },
         ).fetchall()
     if blind:

@@ -55,6 +55,7 @@ class View {
     if (state === "loading") return deck.problem === "offline" ? "Waiting for the studio to answer" : "Fetching rows"
     if (deck.settings.order === "flagged") return "No row that breaks a rule is waiting."
     if (deck.settings.order === "sample") return "No row of the blind sample is waiting."
+    if (deck.settings.order === "second") return "No row of others is left that you have not decided."
     if (deck.settings.order === "chosen") return "All chosen rows are decided."
     const skipped = deck.counts ? deck.counts.skipped : 0
     if (!skipped) return "Every row here is decided."

@@ -138,3 +138,21 @@ def test_reviewers_who_differ_are_told_so(store: Store) -> None:
     assert table.value[["Row", "Counts", "Against"]].values.tolist() == [[1, "positive (ben)", "neutral (ana)"]]
     (event,) = [event for event in activity.recent(store) if event.page == "review"]
     assert event.sentence == "Reviewers differ on 1 row of sentiment"
+
+
+def test_rows_others_decided_blind_are_offered_for_a_second_opinion(store: Store) -> None:
+    run = seed(store, TEXTS)[0].run_id
+    decide_all(store, run)
+    assert "Second opinion" not in review_page(run=run).selectbox(key="order").options
+    at = review_page(run=run, reviewer="ben", order="Second opinion")
+    assert (sent(at)["order"], sent(at)["blind"], sent(at)["reviewer"]) == ("second", True, "ben")
+    assert not at.main.markdown
+    events = [
+        DecisionEvent(seq=seq, row_id=row.id, action="modify", label="neutral", blind=True)
+        for seq, row in enumerate(rows.page(store))
+    ]
+    decisions.record(store, session="t" * 8, run_id=run, dimension="sentiment", reviewer="ben", events=events)
+    at.run()
+    assert not at.exception
+    assert sent(at)["order"] == "second"
+    assert "You have decided all rows that others decided blind." in at.main.markdown[0].value
