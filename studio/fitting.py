@@ -34,6 +34,7 @@ TITLES_HERE = TITLES | {
 }
 FEW_ROWS = 20  # with fewer nothing but the simple methods is tried
 MOST_ROWS = 20_000  # that are fitted on; more change nothing and take long
+AT_A_TIME = 2_000  # rows whose embeddings are computed together; they take 12 MB
 MOST_FOR_HEAD = 1_000  # it takes longer; all further rows judge it without having been seen
 
 
@@ -122,7 +123,7 @@ def mapper(calibrator: Calibrator, labels: Sequence[str], *, several: bool) -> C
         )
     if calibrator.method == HEAD:
         head = Head.from_json(document)
-        return lambda rows: head.apply(rows.scores.base, rows.scores.voices, embedded(rows.texts))
+        return lambda rows: _in_parts(head, rows)
     plain: Plain = from_json(document)
     if several:
         return lambda rows: _each_label(rows.scores.base, plain.apply)
@@ -170,6 +171,14 @@ def first_rows(evidence: Evidence) -> Evidence:
     """As many rows as are fitted on. Ids are hashes, so the first ones are a sample by chance."""
     each = max(1, len(evidence.row_ids) // max(1, evidence.rows))
     return evidence if evidence.rows <= MOST_ROWS else evidence.pick(range(MOST_ROWS * each))
+
+
+def _in_parts(head: Head, rows: Rows) -> FloatArray:
+    """The scores a head gives to many rows, with the embeddings of only some of them in memory at a time."""
+    base, voices = rows.scores.base, rows.scores.voices
+    parts = [slice(start, start + AT_A_TIME) for start in range(0, len(base), AT_A_TIME)]
+    found = [head.apply(base[part], voices[part], embedded(rows.texts[part])) for part in parts]
+    return np.concatenate(found) if found else np.empty_like(base)
 
 
 def _each_label(odds: FloatArray, apply: Callable[[FloatArray], FloatArray]) -> FloatArray:

@@ -3,7 +3,8 @@
 An entry of `adjusted` belongs to a calibrator and to the very answers it was computed from (`source`), so it
 counts only while both are what they were. Rows without one have the temperature of their calibrator until `apply`
 has come to them. Each batch is one transaction: whatever is killed in between, what is there is right and the rest
-goes on.
+goes on. A run is read in parts by the ids of its rows, so a million rows take no more memory than a hundred
+thousand.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from workspace.rows import scalar
 from workspace.runs import read_spec
 from workspace.scores import FloatArray, Reading, Scores, arrays, scores_sql
 from workspace.store import Connection, Store
-from workspace.voices import adjusts, dimension_of, own_sql, said_by, shape_of
+from workspace.voices import Parameters, adjusts, dimension_of, own_sql, said_by, shape_of
 
-BATCH = 20_000  # rows of one transaction
+BATCH = 20_000  # rows of one transaction, at most
+PART = 60_000  # rows that are read at once, about
 
 
 @dataclass(frozen=True)
@@ -93,31 +95,60 @@ def apply(
             return 0
         calibrator, reading = found
         several = shape_of(dimension_of(read_spec(con, run_id), dimension)) == "multi"
-        sql, parameters = scores_sql(con, run_id, dimension, reading)
-        # A copy that belongs to this cursor: no reader of the workspace is held up while it is worked through.
-        con.execute(
-            f"create temp table pending as with {sql} from scores where not {_THERE}",
-            {**parameters, "calibrator": calibrator.id},
-        ).fetchall()
-        number = scalar(con, "select count(*) from pending")
+        sql, parameters = _waiting_sql(con, calibrator, reading, texts=texts)
+        parts = _parts(con, run_id, dimension)
         done = 0
-        while done < number and not cancelled():
-            part: pa.Table = con.sql(
-                f"""select p.*, coalesce(r.domain, '') as domain,
-                        {"coalesce(r.text, '')" if texts else "''"} as text
-                    from pending p left join rows r on r.id = p.row_id
-                    where p.rowid >= $first and p.rowid < $last order by p.rowid""",
-                params={"first": done, "last": done + batch},
-            ).to_arrow_table()
-            scores = arrays(part, reading, several=several)
-            rows = Rows(
-                scores, part.column("domain").to_pylist(), part.column("text").to_pylist() if texts else []
-            )
-            if not _keep(store, calibrator, scores, compute(rows)):
-                break
-            done = min(done + batch, number)
-            progress(done / number)
+        for place, (first, last) in enumerate(parts):
+            ends = {"first": first, "last": last}
+            waiting: pa.Table = con.sql(sql, params={**parameters, **ends}).to_arrow_table()
+            for start in range(0, waiting.num_rows, batch):
+                if cancelled():
+                    return done
+                table = waiting.slice(start, batch)
+                scores = arrays(table, reading, several=several)
+                said = table.column("text").to_pylist() if texts else []
+                computed = compute(Rows(scores, table.column("domain").to_pylist(), said))
+                if not _keep(store, calibrator, table, scores, computed):
+                    return done
+                done += table.num_rows
+                progress((place + min(1.0, (start + batch) / waiting.num_rows)) / len(parts))
     return done
+
+
+def _parts(con: Connection, run_id: str, dimension: str) -> list[tuple[str, str]]:
+    """First ids and ends of parts of a run that have about `PART` rows each: ids are hashes, so evenly spread."""
+    answers = scalar(
+        con,
+        "select count(*) from facts where run_id = $run and dimension = $dimension",
+        {"run": run_id, "dimension": dimension},
+    )
+    count = min(1 + answers // PART, _STARTS)
+    ends = [f"{place * _STARTS // count:0{_DIGITS}x}" for place in range(1, count)]
+    return list(zip(["", *ends], [*ends, _LAST], strict=True))
+
+
+_DIGITS = 4  # hexadecimal, of an id, by which parts are told apart
+_STARTS = 16**_DIGITS
+_LAST = "\U0010ffff"  # no id comes after it
+
+
+def _waiting_sql(
+    con: Connection, calibrator: Calibrator, reading: Reading, *, texts: bool
+) -> tuple[str, Parameters]:
+    """The rows from `$first` to before `$last` it has not come to: `scores` with `domain` and `text`."""
+    part = "{} >= $first and {} < $last"
+    within, of_rows = part.format("row_id", "row_id"), part.format("id", "id")
+    sql, parameters = scores_sql(con, calibrator.run_id, calibrator.dimension, reading, within)
+    return (
+        f"""with {sql},
+            there as (select row_id, source from adjusted where calibrator = $calibrator and {within}),
+            about as (select id, domain, text from rows where {of_rows})
+            select scores.*, coalesce(about.domain, '') as domain,
+                {"coalesce(about.text, '')" if texts else "''"} as text
+            from scores left join about on about.id = scores.row_id
+            where not exists (from there where there.row_id = scores.row_id and there.source = scores.source)""",
+        {**parameters, "calibrator": calibrator.id},
+    )
 
 
 # Whether a row of `scores` has been adjusted as its answers are now.
@@ -126,7 +157,7 @@ _THERE = """exists (
 )"""
 
 
-def _keep(store: Store, calibrator: Calibrator, scores: Scores, adjusted: FloatArray) -> bool:
+def _keep(store: Store, calibrator: Calibrator, rows: pa.Table, scores: Scores, adjusted: FloatArray) -> bool:
     """Keep a batch, each row once; False when its calibrator is in force no longer."""
     if adjusted.shape != scores.base.shape or np.isnan(adjusted).any():
         raise WinnowError(
@@ -137,8 +168,8 @@ def _keep(store: Store, calibrator: Calibrator, scores: Scores, adjusted: FloatA
     n, k = adjusted.shape
     table = pa.table(
         {
-            "row_id": pa.array(scores.row_ids, pa.string()),
-            "source": pa.array(scores.source, pa.uint64()),
+            "row_id": rows.column("row_id"),
+            "source": rows.column("source"),
             "scores": pa.ListArray.from_arrays(
                 pa.array(np.arange(n + 1) * k, pa.int32()), pa.array(np.ascontiguousarray(adjusted).reshape(-1))
             ),
@@ -152,10 +183,11 @@ def _keep(store: Store, calibrator: Calibrator, scores: Scores, adjusted: FloatA
         con.register("incoming", table)
         try:
             con.execute(
-                """insert into adjusted select $1, row_id, source, scores from incoming
-                   where not exists (from adjusted a where a.calibrator = $1
+                """insert into adjusted select $calibrator, row_id, source, scores from incoming
+                   where not exists (from adjusted a where a.calibrator = $calibrator
+                                     and a.row_id >= $first and a.row_id <= $last
                                      and a.row_id = incoming.row_id and a.source = incoming.source)""",
-                [calibrator.id],
+                {"calibrator": calibrator.id, "first": min(scores.row_ids), "last": max(scores.row_ids)},
             ).fetchall()
         finally:
             con.unregister("incoming")

@@ -111,12 +111,15 @@ def read_now(con: Connection, run_id: str, dimension: str) -> Reading:
     )
 
 
-def scores_sql(con: Connection, run_id: str, dimension: str, reading: Reading) -> tuple[str, Parameters]:
+def scores_sql(
+    con: Connection, run_id: str, dimension: str, reading: Reading, within: str = ""
+) -> tuple[str, Parameters]:
     """CTEs, without "with", that define `scores` (row_id, source, node, base, and voices for `arrays`) of the rows
-    a model has answered, and their parameters. The same runs must vote as in `reading`. Raises RunError for an
-    unknown run or dimension."""
+    a model has answered, and their parameters. The same runs must vote as in `reading`. `within`, a condition on
+    `row_id`, leaves the others out before anything is computed. Raises RunError for an unknown run or dimension.
+    """
     spec = read_spec(con, run_id)
-    sql, parameters, voters = own_sql(con, spec, dimension, read_links(con, run_id), reading.biases)
+    sql, parameters, voters = own_sql(con, spec, dimension, read_links(con, run_id), reading.biases, within)
     nothing = "list_transform($labels::varchar[], lambda name: 'nan'::double)"
     columns = ["own.row_id", "own.source", "own.node", "own.corrected as base"]
     if reading.phrasings:

@@ -65,16 +65,18 @@ def own_sql(
     dimension: str,
     links: list[Link],
     biases: Sequence[Sequence[float]] | None = None,
+    within: str = "",
 ) -> tuple[str, Parameters, list[Voice]]:
     """Only `own`, with `source`, a number that stands for the answers it was made of; and who votes with the run.
 
     Also there: `said0` with `phrasings`, and `bias0`, `voice0`, `voice1` and so on of the run and of those who
-    vote, in their order. `biases` are taken off instead of today's: one list for each. Raises as `answers_sql`.
+    vote, in their order. `biases` are taken off instead of today's: one list for each; with them `within` may be
+    a condition on `row_id`, and other rows are not read. Raises as `answers_sql`.
     """
     asked = dimension_of(spec, dimension)
     voters = voices_of(con, asked, [link for link in links if link.kind == "vote"], 1)
     own = Voice(0, spec, None, 1.0, 1.0, adjusted=True)
-    sql, parameters = heard_sql(own, voters, [], dimension, list(asked.labels), shape_of(asked), biases)
+    sql, parameters = heard_sql(own, voters, [], dimension, list(asked.labels), shape_of(asked), biases, within)
     return sql.replace("node, warnings", "node, phrasings, warnings", 1), parameters, voters
 
 
@@ -91,6 +93,7 @@ def heard_sql(
     labels: list[str],
     shape: str,
     biases: Sequence[Sequence[float]] | None = None,
+    within: str = "",
 ) -> tuple[str, Parameters]:
     """The CTEs up to `own`, and of the judges up to what they said, corrected."""
     parameters: Parameters = {"run": own.spec.run_id, "dimension": dimension, "labels": labels}
@@ -99,7 +102,7 @@ def heard_sql(
         at = voice.place
         sourced = voice.adjusted or (own.adjusted and voice in voters)
         bias = _bias(at, shape) if biases is None else f"bias{at} as (select $biases{at}::double[] as biases)"
-        parts += [_said(voice, shape, sourced=sourced), bias, _corrected(at)]
+        parts += [_said(voice, shape, within, sourced=sourced), bias, _corrected(at)]
         parameters |= {f"biases{at}": list(biases[at])} if biases is not None else {}
         parameters |= {f"run{at}": voice.spec.run_id} if at else {}
         parameters |= {f"order{at}": voice.order} if voice.order is not None else {}
@@ -157,8 +160,9 @@ def scores_of(logprobs: str, shape: str) -> str:
             when v < -{FIRM} then -{FIRM} else v - ln(1 - exp(v)) end)"""
 
 
-def _said(voice: Voice, shape: str, *, sourced: bool) -> str:
+def _said(voice: Voice, shape: str, within: str, *, sourced: bool) -> str:
     at = voice.place
+    only = f" and {within}" if within else ""
     logprobs = "logprobs" if voice.order is None else f"list_select(logprobs, $order{at}::bigint[])"
     source = "hash(author, seq) as source, " if sourced else ""
     return f"""said{at} as materialized (
@@ -166,7 +170,7 @@ def _said(voice: Voice, shape: str, *, sourced: bool) -> str:
         kind = 'label' and len(logprobs) = len($labels::varchar[]) and list_max(logprobs) < 'infinity'::double
             as answered,
         len(warnings) > 0 and len(list_filter(warnings, lambda w: starts_with(w, '{RULE}'))) > 0 as ruled
-    from facts where run_id = $run{at or ""} and dimension = $dimension
+    from facts where run_id = $run{at or ""} and dimension = $dimension{only}
     qualify row_number() over (partition by row_id order by
         case kind when 'label' then 0 when 'drop' then 1 else 2 end, author, seq) = 1
 )"""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,7 +32,6 @@ SIZE = 256  # numbers per text
 MAX_CHARACTERS = 1 << 15  # of a text are read; what it is about has been said by then
 DIGEST: str  # content address of the library's version, its weights and its tokenizer; computed when asked for
 
-_TOKENS_AT_ONCE = 1 << 14  # their vectors take 16 MB
 _TEXTS_AT_ONCE = 512
 _WEIGHTS = "weights/l2_supercat_256.safetensors"
 _TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
@@ -56,8 +56,7 @@ def embed(texts: Sequence[str]) -> Vectors:
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         part = [_encodable(text[:MAX_CHARACTERS]) for text in texts[start : start + _TEXTS_AT_ONCE]]
         encoded = model.tokenizer.encode_batch_fast(part, add_special_tokens=False)
-        for number, sums in _sums(model.vectors, [encoding.ids for encoding in encoded]):
-            result[start + number : start + number + len(sums)] = sums
+        result[start : start + len(part)] = _sums(model.vectors, [encoding.ids for encoding in encoded])
     lengths = np.linalg.norm(result, axis=1, keepdims=True)
     np.divide(result, lengths, out=result, where=lengths > 0)
     return result
@@ -80,23 +79,18 @@ def ready() -> bool:
     return True
 
 
-def _sums(vectors: Vectors, texts: Sequence[Sequence[int]]) -> Iterator[tuple[int, Vectors]]:
-    """Sums of the token vectors per text, for consecutive texts, with the number of the first of them."""
-    first = 0
-    while first < len(texts):
-        last, tokens = first, 0
-        while last < len(texts) and (last == first or tokens + len(texts[last]) <= _TOKENS_AT_ONCE):
-            tokens += len(texts[last])
-            last += 1
-        filled = [number for number in range(first, last) if texts[number]]
-        sums = np.zeros((last - first, SIZE), dtype=np.float32)
-        if filled:
-            ids = np.concatenate([np.asarray(texts[number], dtype=np.int64) for number in filled])
-            starts = np.cumsum([0] + [len(texts[number]) for number in filled[:-1]])
-            rows = vectors[np.minimum(ids, len(vectors) - 1)]
-            sums[np.asarray(filled) - first] = np.add.reduceat(rows, starts, axis=0)
-        yield first, sums
-        first = last
+def _sums(vectors: Vectors, texts: Sequence[Sequence[int]]) -> Vectors:
+    """Sums of the token vectors of each text, [texts, SIZE]."""
+    from scipy.sparse import csr_array
+
+    ends = np.cumsum([0, *map(len, texts)])
+    ids = np.fromiter(itertools.chain.from_iterable(texts), dtype=np.int32, count=int(ends[-1]))
+    # How often each token stands in each text, times the vectors: nothing is copied for each token.
+    counts = csr_array(
+        (np.ones(len(ids), np.float32), np.minimum(ids, len(vectors) - 1), ends), shape=(len(texts), len(vectors))
+    )
+    sums: Vectors = counts @ vectors
+    return sums
 
 
 def _encodable(text: str) -> str:

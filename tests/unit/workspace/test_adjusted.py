@@ -225,6 +225,30 @@ def test_work_that_fails_or_is_stopped_goes_on_where_it_was(store: Store, spec: 
     assert (entries(store), adjusted.waiting(store, spec.run_id, "mood")) == (60, 0)
 
 
+def test_a_large_run_is_worked_through_in_parts(
+    store: Store, spec: RunSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(adjusted, "PART", 9)
+    force(store, spec.run_id, "mood")
+    seen: list[Rows] = []
+    shares: list[float] = []
+
+    def compute(rows: Rows) -> FloatArray:
+        seen.append(rows)
+        return halved(rows)
+
+    assert adjusted.apply(store, spec.run_id, "mood", compute, texts=True, batch=4, progress=shares.append) == 60
+    ids = [id for rows in seen for id in rows.scores.row_ids]
+    assert sorted(ids) == sorted(runs.row_ids(store, spec.run_id))
+    assert max(len(rows.texts) for rows in seen) <= 4
+    with store.read() as con:
+        texts = dict(con.execute("select id, text from rows").fetchall())
+    assert [text for rows in seen for text in rows.texts] == [texts[id] for id in ids]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    assert (entries(store), adjusted.waiting(store, spec.run_id, "mood")) == (60, 0)
+
+
 def test_what_is_not_a_number_is_not_kept(store: Store, spec: RunSpec) -> None:
     force(store, spec.run_id, "mood")
     with pytest.raises(WinnowError, match="isotonic"):
