@@ -161,4 +161,8 @@ def kind_of(asked: DimensionSpec) -> Kind:
 def _same(in_force: Calibrator | None, found: Fit, evidence: Evidence) -> bool:
     if in_force is None:
         return found.method == NONE
-    return in_force.method == found.method and in_force.parameters == found.parameters(evidence)
+    if in_force.method != found.method:
+        return False
+    if not in_force.adjusts:  # one that was kept with how answers were read is still the same
+        return in_force.temperature == found.temperature
+    return in_force.parameters == found.parameters(evidence)

@@ -20,12 +20,16 @@ def draw(studio: Studio, promise: Promise) -> None:
         one for one in promises.all_in_force(studio.store, promise.run_id, promise.dimension) if one.label != label
     ]
     if kept is None and not others:
+        _still_read_so(studio, promise)
         return
     with st.container(border=True, key="kept", gap="small"):
         if kept is not None:
             st.markdown(
                 f":green[:material/verified:] **{plural(kept.rows, 'row')} accepted{about(kept)}** "
                 f"{ago(kept.kept_at)}: {terms(kept)}."
+            )
+            st.caption(
+                "Labels go on being read as they were then: whatever is labeled later, these rows stay accepted."
             )
         if others:
             st.caption("  \n".join(f"Also: {accepted_words(one)}" for one in others))
@@ -34,6 +38,20 @@ def draw(studio: Studio, promise: Promise) -> None:
                 promising.withdraw_promise(studio, promise.run_id, promise.dimension, promise.label)
                 st.rerun()
             ui.go_to("export", "Export the labels", query={"run": promise.run_id})
+
+
+def _still_read_so(studio: Studio, promise: Promise) -> None:
+    """What was accepted has ended by itself, because other models are heard by now."""
+    if not promises.fixed_for_nothing(studio.store, promise.run_id, promise.dimension):
+        return
+    with st.container(border=True, key="still_read_so", gap="small"):
+        st.caption(
+            "Labels are still read as they were when rows were accepted, though that has ended: other models are "
+            "heard now."
+        )
+        if st.button("Read them as of today", key="let_go", icon=":material/update:"):
+            promises.let_go(studio.store, promise.run_id, promise.dimension)
+            st.rerun()
 
 
 def same(kept: Kept | None, promise: Promise) -> bool:

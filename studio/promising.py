@@ -192,6 +192,7 @@ def accept_promise(studio: Studio, offered: Promise) -> Kept:
         parts=[Part(None, found.threshold, found.rows, found.checked, found.wrong, found.bound)],
         row_ids=[offered.sample.row_ids[place] for place in offered.places],
         sentence=offered.sentence,
+        reading=offered.sample.reading,
     )
 
 

@@ -8,7 +8,8 @@ For a run R and a dimension D with the labels 1 to k:
 3. *Bias.* The mean score of each label over the answers of a model; half of it is taken off (`STRENGTH`). Of a
    label of `multi` all of it, but only where it is above 0: a small model says yes to nearly everything, and that
    a label is rare is no reason to give it more often. Impossible labels (minus infinity) do not count for the
-   mean. Labels a rule gave neither count nor change.
+   mean. Labels a rule gave neither count nor change. The bias moves with every answer, unless the calibrator in
+   force says how the answers are read.
 4. *Vote.* Where other runs vote with R, the weighted mean of the corrected scores of those that answered: a
    logarithmic opinion pool (`calibration.pooling`). Each model keeps its own bias. R itself has the weight 1.
    They are heard on rows that R itself has come to, and not on those a rule gave a label or left out.
@@ -42,6 +43,7 @@ from workspace.voices import (
     STRENGTH,
     Parameters,
     Voice,
+    biases_of,
     dimension_of,
     heard_sql,
     said_by,
@@ -73,7 +75,8 @@ def answers_sql(
     judges = voices_of(con, asked, [link for link in links if link.kind == "arbitrate"], 1 + len(voters))
     explainers = [link.other_id for link in links if link.kind == "explain"]
     shape = shape_of(asked)
-    heard, parameters = heard_sql(own, voters, judges, dimension, list(asked.labels), shape)
+    biases = biases_of(own, judges)
+    heard, parameters = heard_sql(own, voters, judges, dimension, list(asked.labels), shape, biases)
     parts = [heard]
     for voice in (own, *judges):
         parameters |= {f"temperature{voice.place}": voice.temperature}

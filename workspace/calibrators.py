@@ -1,7 +1,9 @@
 """Calibrators of a run: kept one after the other, the newest one is in force.
 
-What a temperature does is computed where labels are read. Every other calibrator has adjusted the scores of each
-row beforehand (see `workspace.adjusted`); its `temperature` is for rows it has not come to yet.
+What a temperature does is computed where labels are read. With a `reading` among its parameters (see
+`workspace.fixing`) the answers are read as they were then, whatever is answered later. Every other calibrator has
+adjusted the scores of each row beforehand (see `workspace.adjusted`); its `temperature` is for rows it has not
+come to yet.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from workspace.rows import scalar
 from workspace.store import Connection, Store, moment
 
 NONE = "none"  # the method that takes the calibrator before it out of force
-AT_ONCE = frozenset({NONE, "temperature", "lower_temperature"})  # methods that are all said by their temperature
+FIXED = "reading"  # corrects nothing, and has the answers read as they were (see `workspace.fixing`)
+AT_ONCE = frozenset({NONE, FIXED, "temperature", "lower_temperature"})  # methods all said by their temperature
 
 
 class Calibrator(msgspec.Struct, frozen=True):
@@ -43,6 +46,11 @@ class Calibrator(msgspec.Struct, frozen=True):
         """Whether it works through scores of every row that were computed beforehand."""
         return self.method not in AT_ONCE
 
+    @property
+    def corrects(self) -> bool:
+        """Whether it makes probabilities others than they are without any calibrator."""
+        return self.method not in (NONE, FIXED)
+
 
 def save(
     store: Store,
@@ -59,37 +67,49 @@ def save(
     had computed is dropped.
     """
     known = {} if held_out is None else held_out
-    texts = [json.dumps(dict(value), sort_keys=True) for value in (parameters, evidence)]
 
     def work(con: Connection) -> Calibrator:
-        row = con.execute("select count(*) from calibrators").fetchone()
-        place = str(row[0] if row else 0)
-        id = content_id(["calibrator", run_id, dimension, method, *texts, place])
-        con.execute(
-            "insert into calibrators values (?, ?, ?, ?, ?, ?, now())", [id, run_id, dimension, method, *texts]
-        ).fetchall()
+        found = insert(con, run_id, dimension, method, parameters, evidence)
         for table in ("adjusted", "out_of_fold"):
             con.execute(
                 f"""delete from {table} where calibrator in
                     (select id from calibrators where run_id = ? and dimension = ? and id <> ?)""",
-                [run_id, dimension, id],
+                [run_id, dimension, found.id],
             ).fetchall()
         con.execute(
             "insert into out_of_fold select $1, unnest($2::varchar[]), unnest($3::double[][])",
-            [id, list(known), [list(scores) for scores in known.values()]],
+            [found.id, list(known), [list(scores) for scores in known.values()]],
         ).fetchall()
-        found = newest(con, run_id, dimension)
-        assert found is not None  # inserted above, in this transaction
         return found
 
     return store.write(work)
 
 
+def insert(
+    con: Connection,
+    run_id: str,
+    dimension: str,
+    method: str,
+    parameters: Mapping[str, Any],
+    evidence: Mapping[str, Any],
+) -> Calibrator:
+    """Only the entry, for those who write already; what the one before had computed stays."""
+    texts = [json.dumps(dict(value), sort_keys=True) for value in (parameters, evidence)]
+    place = str(scalar(con, "select count(*) from calibrators"))
+    id = content_id(["calibrator", run_id, dimension, method, *texts, place])
+    con.execute(
+        "insert into calibrators values (?, ?, ?, ?, ?, ?, now())", [id, run_id, dimension, method, *texts]
+    ).fetchall()
+    found = newest(con, run_id, dimension)
+    assert found is not None  # inserted above
+    return found
+
+
 def active(store: Store, run_id: str, dimension: str) -> Calibrator | None:
-    """The calibrator in force, or None."""
+    """The calibrator in force, or None; one that only fixes how answers are read corrects nothing and is none."""
     with store.read() as con:
         found = newest(con, run_id, dimension)
-    return None if found is None or found.method == NONE else found
+    return found if found is not None and found.corrects else None
 
 
 def fitted_on(store: Store, calibrator_id: str) -> frozenset[str]:

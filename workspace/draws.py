@@ -40,6 +40,7 @@ from workspace.facts import DimensionSpec
 from workspace.ids import content_id
 from workspace.rows import scalar
 from workspace.runs import read_spec
+from workspace.scores import Reading, read_now
 from workspace.store import Connection, Store
 from workspace.truth import truth_sql
 
@@ -66,7 +67,8 @@ class Sample:
     `row_ids` N in ascending order; `confidence` [N], `label` [N], `probabilities` [N, k] and for a score `value`
     [N] of the model, of a row a calibrator was fitted on as a fit without it has them; `stratum` [N], from 0
     on, and `inclusion` [N], the share of it that was checked, 0 where the sample says nothing. `checked` [m]
-    places; `truth` [m], None for a rejected or skipped row, of which `skipped` were.
+    places; `truth` [m], None for a rejected or skipped row, of which `skipped` were. `reading` is how the
+    answers were read.
     """
 
     row_ids: list[str]
@@ -80,6 +82,7 @@ class Sample:
     truth: list[str | None]
     skipped: int
     standing: Standing
+    reading: Reading
 
     def within(self, values: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
         """Of a score whose labels are these k values: the probability [N] that the truth is that close."""
@@ -202,6 +205,7 @@ def sample(store: Store, run_id: str, dimension: str) -> Sample:
             params=parameters,
         ).to_arrow_table()
         now = _standing(con, run_id, asked)
+        reading = read_now(con, run_id, dimension)
     checked = np.flatnonzero(table.column("checked").to_numpy())
     truth, known = table.column("truth").take(checked).to_pylist(), table.column("known").take(checked).to_pylist()
     flat = table.column("probabilities").combine_chunks().flatten().to_numpy(zero_copy_only=False)
@@ -217,6 +221,7 @@ def sample(store: Store, run_id: str, dimension: str) -> Sample:
         truth=truth,
         skipped=known.count(False),
         standing=now,
+        reading=reading,
     )
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from workspace.accepted import Told, read_told
 from workspace.answers import RULE
-from workspace.calibrators import NONE, newest
+from workspace.calibrators import newest
 from workspace.errors import ExportError
 from workspace.facts import RunSpec
 from workspace.promises import WHOLE, Kept, Part
@@ -170,7 +170,7 @@ def _work(con: Connection) -> list[tuple[str, dict[str, Any]]]:
 def _calibration(con: Connection, spec: RunSpec, dimension: str) -> dict[str, Any]:
     """The calibrator labels are read with, and what a person accepted; None for none."""
     calibrator = newest(con, spec.run_id, dimension)
-    if calibrator is not None and calibrator.method == NONE:
+    if calibrator is not None and not calibrator.corrects:
         calibrator = None
     told = read_told(con, spec, dimension)
     return {

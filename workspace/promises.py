@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import groupby
 
 import msgspec
 import pyarrow as pa
 
+from workspace import fixing
 from workspace.answers import dimension_of, shape_of
 from workspace.calibrators import NONE, newest
 from workspace.errors import RunError
@@ -21,6 +23,7 @@ from workspace.ids import content_id
 from workspace.links import read_links
 from workspace.rows import scalar
 from workspace.runs import read_spec
+from workspace.scores import Reading
 from workspace.store import Connection, Store, moment
 
 WHOLE = ""  # the label of a promise about all labels of a row
@@ -99,9 +102,10 @@ def keep(
     parts: Sequence[Part],
     row_ids: Sequence[str],
     sentence: str,
+    reading: Reading,
     label: str = WHOLE,
 ) -> Kept:
-    """Accept these rows, as the labels were read when `heard_with` was `heard`.
+    """Accept these rows, as the labels were read in this way when `heard_with` was `heard`; they stay read so.
 
     Raises RunError for an unknown run, dimension or label, and when labels are read with something else by now.
     """
@@ -112,7 +116,9 @@ def keep(
             raise RunError(f"'{label}' is not asked about alone.", "Choose a label of a multi dimension.")
         if read_heard(con, run_id, dimension) != heard:
             raise RunError("The labels have been calibrated again since.", "Look at the new promise first.")
-        id = _insert(con, run_id, dimension, label, heard, (epsilon, delta, tolerance), parts, sentence)
+        fixing.fix(con, run_id, dimension, reading)
+        now = read_heard(con, run_id, dimension)
+        id = _insert(con, run_id, dimension, label, now, (epsilon, delta, tolerance), parts, sentence)
         con.register("incoming", pa.table({"row_id": pa.array(row_ids, pa.string())}))
         try:
             con.execute("insert into accepted select $1, row_id from incoming", [id]).fetchall()
@@ -126,14 +132,29 @@ def keep(
 
 
 def withdraw(store: Store, run_id: str, dimension: str, label: str = WHOLE) -> None:
-    """Take a promise back; what was accepted is open again. Without one, nothing changes."""
+    """Take a promise back; what was accepted is open again. Without one, nothing changes.
+
+    With the last one of a dimension, labels are read with every new answer again.
+    """
 
     def work(con: Connection) -> None:
         if read(con, run_id, dimension, label) is not None:
             nothing = [Part(None, None, 0, 0, 0, 1.0)]
             _insert(con, run_id, dimension, label, "", (None,) * 3, nothing, "")
+            _let_go(con, run_id, dimension)
 
     store.write(work)
+
+
+def let_go(store: Store, run_id: str, dimension: str) -> None:
+    """Have labels read with every new answer again, unless something that was accepted needs them as they are."""
+    store.write(lambda con: _let_go(con, run_id, dimension))
+
+
+def fixed_for_nothing(store: Store, run_id: str, dimension: str) -> bool:
+    """Whether labels are still read as they were when a promise was accepted that ended since."""
+    with store.read() as con:
+        return fixing.is_fixed(con, run_id, dimension) and not _needed(con, run_id, dimension)
 
 
 def in_force(store: Store, run_id: str, dimension: str, label: str = WHOLE) -> Kept | None:
@@ -150,36 +171,40 @@ def all_in_force(store: Store, run_id: str, dimension: str) -> list[Kept]:
 
 def read_all(con: Connection, run_id: str, dimension: str) -> list[Kept]:
     """As `all_in_force`, for those who already hold a cursor. Raises RunError for an unknown run or dimension."""
-    labels = dimension_of(read_spec(con, run_id), dimension).labels
-    told = con.execute(
-        "select distinct label from promises where run_id = ? and dimension = ?", [run_id, dimension]
-    ).fetchall()
-    known = {label for (label,) in told}
-    found = [read(con, run_id, dimension, label) for label in (WHOLE, *labels) if label in known]
-    return [kept for kept in found if kept is not None]
+    order = {WHOLE: -1} | {
+        label: place for place, label in enumerate(dimension_of(read_spec(con, run_id), dimension).labels)
+    }
+    return sorted(_read(con, run_id, dimension, None), key=lambda kept: order[kept.label])
 
 
 def read(con: Connection, run_id: str, dimension: str, label: str = WHOLE) -> Kept | None:
     """As `in_force`, for those who already hold a cursor."""
+    return next(iter(_read(con, run_id, dimension, label)), None)
+
+
+def _read(con: Connection, run_id: str, dimension: str, label: str | None) -> list[Kept]:
+    # One that was withdrawn has no terms, one of an earlier layout does not say which rows it accepted.
     found = con.execute(
         """with these as (
-                   select rowid as place, * from promises where run_id = ? and dimension = ? and label = ?
+                   select rowid as place, * from promises
+                   where run_id = $run and dimension = $dimension and ($label is null or label = $label)
                ),
-               newest as (select id from these order by kept_at desc, place desc limit 1)
-           select id, calibrator, epsilon, delta, tolerance, sentence, epoch_us(kept_at),
-               domain, threshold, rows, checked, wrong, bound, exists (from accepted a where a.promise = these.id)
-           from these where id = (from newest) order by domain""",
-        [run_id, dimension, label],
+               newest as (select arg_max(id, (kept_at, place)) as id from these group by label)
+           select id, calibrator, label, epsilon, delta, tolerance, sentence, epoch_us(kept_at),
+               domain, threshold, rows, checked, wrong, bound
+           from these where id in (from newest) and epsilon is not null
+               and exists (from accepted a where a.promise = these.id)
+           order by id, domain""",
+        {"run": run_id, "dimension": dimension, "label": label},
     ).fetchall()
-    if not found:
-        return None
-    id, heard, epsilon, delta, tolerance, sentence, kept_at = found[0][:7]
-    # One that was withdrawn has no terms, one of an earlier layout does not say which rows it accepted.
-    if epsilon is None or not found[0][-1] or heard != read_heard(con, run_id, dimension):
-        return None
-    parts = tuple(msgspec.convert(list(row[7:13]), Part) for row in found)
-    terms = (epsilon, delta, tolerance, parts, sentence, moment(kept_at))
-    return Kept(id, run_id, dimension, label, *terms)
+    heard = read_heard(con, run_id, dimension) if found else ""
+    kept = []
+    for (id, made_with, *terms, at), lines in groupby(found, key=lambda line: line[:8]):
+        if made_with == heard:
+            label, epsilon, delta, tolerance, sentence = terms
+            parts = tuple(msgspec.convert(list(line[8:]), Part) for line in lines)
+            kept.append(Kept(id, run_id, dimension, label, epsilon, delta, tolerance, parts, sentence, moment(at)))
+    return kept
 
 
 def heard_with(store: Store, run_id: str, dimension: str) -> str:
@@ -201,6 +226,27 @@ def read_heard(con: Connection, run_id: str, dimension: str) -> str:
         if link.kind != "explain"
     ]
     return content_id([own, *(word for other in others for word in other)]) if others else own
+
+
+def _let_go(con: Connection, run_id: str, dimension: str) -> None:
+    for run in (run_id, *fixing.judges(con, run_id, dimension)):
+        if not _needed(con, run, dimension):
+            fixing.loosen(con, run, dimension)
+
+
+def _needed(con: Connection, run_id: str, dimension: str) -> bool:
+    """Whether a promise of this run holds, or one of a run in whose place it decides."""
+    decides_for = con.execute(
+        "select run_id from links where other_id = ? and kind = 'arbitrate'", [run_id]
+    ).fetchall()
+    return any(_read_any(con, run, dimension) for run in (run_id, *(one for (one,) in decides_for)))
+
+
+def _read_any(con: Connection, run_id: str, dimension: str) -> list[Kept]:
+    try:
+        return read_all(con, run_id, dimension)
+    except RunError:
+        return []  # another version of the task, without this dimension
 
 
 def _calibrator(con: Connection, run_id: str, dimension: str) -> str:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from workspace.calibrators import Calibrator, newest
@@ -34,6 +34,7 @@ class Voice:
     temperature: float
     calibrator: str = ""  # in force
     adjusted: bool = False  # its scores of each row count where there are any
+    biases: tuple[tuple[float, ...], ...] = ()  # of it and its voters, where its calibrator fixes them
 
 
 def dimension_of(spec: RunSpec, name: str) -> DimensionSpec:
@@ -76,7 +77,9 @@ def own_sql(
     asked = dimension_of(spec, dimension)
     voters = voices_of(con, asked, [link for link in links if link.kind == "vote"], 1)
     own = Voice(0, spec, None, 1.0, 1.0, adjusted=True)
-    sql, parameters = heard_sql(own, voters, [], dimension, list(asked.labels), shape_of(asked), biases, within)
+    known = None if biases is None else dict(enumerate(biases))
+    shape = shape_of(asked)
+    sql, parameters = heard_sql(own, voters, [], dimension, list(asked.labels), shape, known, within)
     return sql.replace("node, warnings", "node, phrasings, warnings", 1), parameters, voters
 
 
@@ -92,18 +95,19 @@ def heard_sql(
     dimension: str,
     labels: list[str],
     shape: str,
-    biases: Sequence[Sequence[float]] | None = None,
+    biases: Mapping[int, Sequence[float]] | None = None,
     within: str = "",
 ) -> tuple[str, Parameters]:
-    """The CTEs up to `own`, and of the judges up to what they said, corrected."""
+    """The CTEs up to `own`, and of the judges up to what they said, corrected. `biases` by place, else today's."""
+    fixed = {} if biases is None else biases
     parameters: Parameters = {"run": own.spec.run_id, "dimension": dimension, "labels": labels}
     parts = []
     for voice in (own, *voters, *judges):
         at = voice.place
         sourced = voice.adjusted or (own.adjusted and voice in voters)
-        bias = _bias(at, shape) if biases is None else f"bias{at} as (select $biases{at}::double[] as biases)"
+        bias = f"bias{at} as (select $biases{at}::double[] as biases)" if at in fixed else _bias(at, shape)
         parts += [_said(voice, shape, within, sourced=sourced), bias, _corrected(at)]
-        parameters |= {f"biases{at}": list(biases[at])} if biases is not None else {}
+        parameters |= {f"biases{at}": list(fixed[at])} if at in fixed else {}
         parameters |= {f"run{at}": voice.spec.run_id} if at else {}
         parameters |= {f"order{at}": voice.order} if voice.order is not None else {}
         parameters |= {f"model{at}": voice.spec.model.name}
@@ -125,13 +129,40 @@ def voice_of(
     calibrator = newest(con, spec.run_id, dimension)
     if calibrator is None:
         return Voice(place, spec, order, weight, 1.0)
-    return Voice(place, spec, order, weight, calibrator.temperature, calibrator.id, adjusts(calibrator, voters))
+    return Voice(
+        place,
+        spec,
+        order,
+        weight,
+        calibrator.temperature,
+        calibrator.id,
+        adjusts(calibrator, voters),
+        tuple(map(tuple, calibrator.parameters["reading"]["biases"])) if fixes(calibrator, voters) else (),
+    )
 
 
 def adjusts(calibrator: Calibrator, voters: list[list[object]]) -> bool:
     """Whether a calibrator works on scores of every row, and was fitted on what these voices say together."""
+    return calibrator.adjusts and _was_read(calibrator, voters)
+
+
+def fixes(calibrator: Calibrator, voters: list[list[object]]) -> bool:
+    """Whether a calibrator that is said by its temperature has these voices read as they were."""
+    return not calibrator.adjusts and _was_read(calibrator, voters)
+
+
+def _was_read(calibrator: Calibrator, voters: list[list[object]]) -> bool:
     reading = calibrator.parameters.get("reading")
-    return calibrator.adjusts and isinstance(reading, dict) and reading.get("voters") == voters
+    return isinstance(reading, dict) and reading.get("voters") == voters
+
+
+def biases_of(own: Voice, judges: Sequence[Voice]) -> dict[int, Sequence[float]]:
+    """The biases that are fixed, by place, in the order of the labels of the run they are heard for."""
+    found: dict[int, Sequence[float]] = dict(enumerate(own.biases))
+    for judge in judges:
+        for bias in judge.biases[:1]:
+            found[judge.place] = bias if judge.order is None else [bias[place - 1] for place in judge.order]
+    return found
 
 
 def voices_of(con: Connection, asked: DimensionSpec, links: list[Link], first: int) -> list[Voice]:

@@ -261,7 +261,12 @@ def test_scores_are_promised_with_a_tolerance_and_labels_of_several_one_by_one(a
     every = promising.promise(answered.studio, answered.run, "tags", epsilon=0.2)
     assert one.acceptance.rows >= every.acceptance.rows
     # Both are kept beside each other, and each is withdrawn alone.
-    kept = [promising.accept_promise(answered.studio, offered) for offered in (every, one)]
+    kept = [
+        promising.accept_promise(
+            answered.studio, promising.promise(answered.studio, answered.run, "tags", epsilon=0.2, label=label)
+        )
+        for label in (None, "u")
+    ]
     assert [(mine.label, mine.rows) for mine in kept] == [("", every.acceptance.rows), ("u", one.acceptance.rows)]
     assert promises.all_in_force(answered.store, answered.run, "tags") == kept
     promising.withdraw_promise(answered.studio, answered.run, "tags", "u")

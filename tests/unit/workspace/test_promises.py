@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import pytest
 
 from tests.seeded_kinds import kinds_run
-from tests.seeding import SENTIMENT, add_rows, facts_for, ingest
+from tests.seeding import SENTIMENT, add_rows, fact_of, facts_for, ingest, spec_of
 from tests.unit.workspace.examples import labeled_run, texts
-from workspace import accepted, calibrators, decisions, exports, labels, links, monitor, promises, runs
+from workspace import accepted, calibrators, decisions, exports, fixing, labels, links, monitor, promises, runs
 from workspace.decisions import DecisionEvent
 from workspace.errors import RunError
-from workspace.facts import RunSpec
+from workspace.facts import Fact, RunSpec
 from workspace.promises import Kept, Part
+from workspace.scores import read_now
 from workspace.store import Store
 from workspace.task import Dimension, Label, Task
 
 MOOD = "sentiment"
 HOSTILE = ("x", 'quo"te', "a, b; c", "UP", "tab\there", "'; drop table rows; --", "größer")
+KINDS = Task(
+    name="kinds",
+    dimensions=(
+        Dimension(name="topic", question="What about?", labels=tuple(Label(name=name) for name in "abc")),
+        Dimension(name="tags", kind="multi", question="Which?", labels=tuple(Label(name=name) for name in "uvw")),
+        Dimension(name="mark", kind="score", question="How good?", minimum=0, maximum=5),
+    ),
+)
 TAGS = Task(
     name="kinds",
     dimensions=(
@@ -50,6 +62,8 @@ def promised(
     heard: str | None = None,
     parts: list[Part] | None = None,
 ) -> Kept:
+    with store.read() as con:
+        reading = read_now(con, spec.run_id, dimension)
     return promises.keep(
         store,
         spec.run_id,
@@ -62,6 +76,7 @@ def promised(
         parts=parts or [Part(None, 0.8, len(row_ids), 2, 0, 0.04)],
         row_ids=row_ids,
         sentence="So many rows can be accepted.",
+        reading=reading,
     )
 
 
@@ -143,7 +158,11 @@ def test_a_promise_ends_when_other_runs_are_heard_and_is_back_when_they_are_not(
         links.remove(store, spec.run_id, other.run_id, kind)
         assert promises.in_force(store, spec.run_id, MOOD) == kept
     links.add(store, spec.run_id, other.run_id, "arbitrate")
+    assert promises.fixed_for_nothing(store, spec.run_id, MOOD)
+    promises.let_go(store, spec.run_id, MOOD)
+    assert not promises.fixed_for_nothing(store, spec.run_id, MOOD)
     promised(store, spec, ids)
+    assert not promises.fixed_for_nothing(store, other.run_id, MOOD)  # it decides for a run that needs it
     calibrators.save(store, other.run_id, MOOD, "temperature", {"temperature": 2.0}, {})
     assert promises.in_force(store, spec.run_id, MOOD) is None
 
@@ -177,9 +196,10 @@ def test_every_label_has_a_promise_of_its_own_whatever_its_name(store: Store, tm
         lines = list(csv.DictReader(file))
     with store.read() as con:
         table = con.sql(f"from '{tmp_path / 'out.parquet'}'").to_arrow_table().to_pylist()
+    tables = (lines, table, list(exported(store, spec, tmp_path).values()))
     for one in told:
         expected = [place < one.kept.rows for place in range(len(ids))]
-        for rows in (lines, table, list(exported(store, spec, tmp_path).values())):
+        for rows in tables:
             assert [row[one.column] in (True, "true") for row in rows] == expected, one.column
     said = monitor.stats(store, spec.run_id)["calibration"]["tags"]
     assert said["promise"]["rows"] == 8
@@ -209,3 +229,77 @@ def test_every_domain_may_have_a_threshold_of_its_own(store: Store, spec: RunSpe
     again = promised(store, spec, runs.row_ids(store, spec.run_id)[:1])
     assert promises.all_in_force(store, spec.run_id, MOOD) == [again]
     assert not again.by_domain
+
+
+@pytest.mark.parametrize("other", ["nobody", "vote", "arbitrate"])
+def test_what_was_accepted_stays_whatever_is_labeled_afterwards(
+    store: Store, tmp_path: Path, other: Literal["nobody", "vote", "arbitrate"]
+) -> None:
+    ids = add_rows(store, texts(60))
+    spec = spec_of(store, KINDS)
+    # The other model knows the labels in another order.
+    theirs = msgspec.structs.replace(
+        spec,
+        run_id="other",
+        dimensions=tuple(
+            one if one.kind == "score" else msgspec.structs.replace(one, labels=one.labels[::-1])
+            for one in spec.dimensions
+        ),
+    )
+    runs.create(store, theirs)
+    for one in (spec, theirs):
+        runs.plan_rows(store, one.run_id, ids)
+    rng = np.random.default_rng(5)
+
+    def answer(one: RunSpec, rows: Sequence[str], leaning: float) -> None:
+        """Answers that lean towards the first labels."""
+        facts: list[Fact] = []
+        for id, asked in itertools.product(rows, one.dimensions):
+            lean = leaning * np.arange(len(asked.labels))[:: -1 if one is theirs else 1]
+            scores = rng.normal(size=len(asked.labels)) - lean
+            shares = 1 / (1 + np.exp(-scores)) if asked.kind == "multi" else np.exp(scores) / np.exp(scores).sum()
+            author = f"{one.run_id} {leaning}"
+            facts.append(
+                fact_of(one.run_id, id, asked.name, asked.labels, shares.tolist(), author=author, seq=len(facts))
+            )
+        ingest(store, facts)
+
+    first, later = ids[:20], ids[20:]
+    answer(spec, first, 0.2)
+    answer(theirs, first[::2], 0.1)
+    calibrators.save(store, spec.run_id, "topic", "temperature", {"temperature": 1.7}, {"rows": 9})
+    if other != "nobody":
+        links.add(store, spec.run_id, theirs.run_id, other, 0.5)
+
+    def shown(dimension: str) -> dict[str, tuple[str | None, tuple[float, ...]]]:
+        page = labels.page(store, spec.run_id, dimension, limit=100)
+        return {row.row_id: (row.label, row.probabilities) for row in page if row.row_id in first}
+
+    def near(before: dict[str, Any], after: dict[str, Any]) -> bool:
+        return all(np.allclose(before[id][1], after[id][1], atol=1e-9) for id in first)
+
+    names = [asked.name for asked in spec.dimensions]
+    before = {name: shown(name) for name in names}
+    chosen = {name: sorted(first, key=lambda id: -max(before[name][id][1]))[:10] for name in names}
+    for name in names:
+        promised(store, spec, chosen[name], dimension=name)
+        assert near(before[name], shown(name))  # that it is kept changes nothing
+    active = calibrators.active(store, spec.run_id, "topic")
+    assert active is not None
+    assert (active.temperature, active.evidence) == (1.7, {"rows": 9})
+    assert calibrators.active(store, spec.run_id, "tags") is None  # nothing is corrected there
+    answer(spec, later, 4.0)
+    answer(theirs, later, 4.0)
+    rows = exported(store, spec, tmp_path)
+    assert len(rows) == 60
+    for name in names:
+        assert near(before[name], shown(name)), name
+        assert {id for id, row in rows.items() if row[f"{name}_accepted"]} == set(chosen[name])
+        assert {id: label for id, (label, _) in shown(name).items()} == {
+            id: label for id, (label, _) in before[name].items()
+        }
+        promises.withdraw(store, spec.run_id, name)
+        assert not near(before[name], shown(name)), name  # the bias is that of all answers again
+        assert not promises.fixed_for_nothing(store, spec.run_id, name)
+        with store.read() as con:
+            assert not fixing.is_fixed(con, theirs.run_id, name)
