@@ -1,6 +1,7 @@
 import streamlit as st
 
 from studio import (
+    agreeing_views,
     calibrating,
     correction_views,
     promise_views,
@@ -88,3 +89,6 @@ with ui.guarded():
 
 ui.section("Labels that may be wrong")
 suspect_views.draw(studio, fitted)
+
+with ui.guarded():
+    agreeing_views.draw(studio, run_id, dimension)

@@ -34,7 +34,8 @@ def draw(studio: Studio, fitted: Fitted) -> None:
             for one in listed
         ],
         [one.row_id for one in listed],
-        fitted,
+        fitted.run_id,
+        fitted.dimension,
         key="suspects",
         alt="Rows whose known label is probably wrong",
         columns={"Surer by": st.column_config.NumberColumn(format="%.0f points", width=100)},

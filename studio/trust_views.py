@@ -183,7 +183,8 @@ def rows_behind(studio: Studio, chart: str, fitted: Fitted, assessments: dict[st
             for place in shown
         ],
         [evidence.row_ids[place] for place in shown],
-        fitted,
+        fitted.run_id,
+        fitted.dimension,
         key="rows_behind",
         alt="Rows of the chosen bin, mistakes first",
         columns={"Sure": st.column_config.NumberColumn(format="%.1f%%", width=80)},
@@ -195,7 +196,8 @@ def rows_behind(studio: Studio, chart: str, fitted: Fitted, assessments: dict[st
 def review_table(
     lines: Sequence[dict[str, object]],
     row_ids: Sequence[str],
-    fitted: Fitted,
+    run_id: str,
+    dimension: str,
     *,
     key: str,
     alt: str,
@@ -220,8 +222,8 @@ def review_table(
             icon=":material/rate_review:",
             help="Opens them one by one, with the suggestion hidden.",
         ):
-            st.session_state["chosen_rows"] = (fitted.run_id, fitted.dimension, tuple(wanted))
-            ui.switch("review", fitted.run_id, dimension=fitted.dimension, order="Chosen rows")
+            st.session_state["chosen_rows"] = (run_id, dimension, tuple(wanted))
+            ui.switch("review", run_id, dimension=dimension, order="Chosen rows")
 
 
 def metric(label: str, value: str, under: str, help: str) -> None:

@@ -35,14 +35,14 @@ class Opinions:
     """Rows that several people decided blind.
 
     `row_ids` ascending; `people`, whoever decided most of these rows first; `said`: of each row and each person
-    the label, "" where the person found no label right, None where the person did not decide. `counts`: of each
-    row the place of the person whose decision is the newest of these.
+    the label, "" where the person found none right, None where the person did not decide. `newest`: of each row
+    the place of the person who decided last.
     """
 
     row_ids: tuple[str, ...]
     people: tuple[str, ...]
     said: tuple[tuple[str | None, ...], ...]
-    counts: tuple[int, ...]
+    newest: tuple[int, ...]
 
 
 def known_as(reviewer: str) -> str:

@@ -53,7 +53,7 @@ def test_only_blind_standing_opinions_of_several_people_are_told(store: Store) -
         ("negative", "", "negative"),
         ("positive", "positive", None),
     )
-    assert [found.people[place].lower() for place in found.counts] == ["bob", "eve", "ann"]
+    assert [found.people[place].lower() for place in found.newest] == ["bob", "eve", "ann"]
 
 
 def test_a_second_opinion_is_asked_of_those_who_have_not_said_anything_about_a_row(store: Store) -> None:
