@@ -28,17 +28,8 @@ TOLERANCE = 1.0  # of a score, in its own units
 
 
 @dataclass(frozen=True)
-class Promise:
-    """What may be promised of the labels as they are read now.
-
-    `acceptance` says which rows and why; `curve` the error at every share that is accepted, None without any
-    checked row. `population` of the run's answered rows are covered by the sample, `uncovered` are not: they were
-    planned after it was drawn. `waiting` drawn rows are still to be checked; only then can it be accepted.
-    `look_minutes`: what looking at the rows that are not accepted takes; `more_minutes`: deciding the labels that
-    are missing for the promise, None where none are or no number would do. `kept`: the promise
-    about the same that was accepted before. `heard`: what labels are read with (`workspace.promises.heard_with`).
-    `places` in `sample`: the rows at or above the threshold.
-    """
+class Asked:
+    """What somebody wants to be promised; see `promise`."""
 
     run_id: str
     dimension: str
@@ -46,24 +37,50 @@ class Promise:
     delta: float
     tolerance: float
     label: str | None
-    acceptance: Acceptance
-    curve: RiskCurve | None
+
+
+@dataclass(frozen=True)
+class Offer(Asked):
+    """Rows that may be accepted, as the labels are read now.
+
+    `parts` say which and why, `sentence` says it in words, and `places` in `sample` are these rows. `population`
+    of the run's answered rows are covered by the sample, `uncovered` are not: they were planned after it was
+    drawn. `waiting` drawn rows are still to be checked; only then can it be accepted. `look_minutes`: what looking
+    at the rows that are not accepted takes. `heard`: what labels are read with (`workspace.promises.heard_with`);
+    `kept`: what was accepted before about the same label.
+    """
+
+    parts: tuple[Part, ...]
+    sentence: str
     population: int
     uncovered: int
     checked: int
     skipped: int
     waiting: int
     look_minutes: float
-    more_minutes: float | None
     kept: Kept | None
     heard: str
     sample: Sample = field(repr=False)
     places: npt.NDArray[np.int64] = field(repr=False)
 
-    @property
-    def sentence(self) -> str:
-        """All of it in a sentence for people."""
-        return self.acceptance.why
+
+@dataclass(frozen=True)
+class Promise(Offer):
+    """What may be promised of all rows together.
+
+    `acceptance` says which rows and why; `curve` the error at every share that is accepted, None without any
+    checked row. `more_minutes`: deciding the labels that are missing for the promise, None where none are or no
+    number would do.
+    """
+
+    acceptance: Acceptance
+    curve: RiskCurve | None
+    more_minutes: float | None
+
+
+def part_of(domain: str | None, found: Acceptance) -> Part:
+    """What was found for a domain, or for all rows, as it is kept."""
+    return Part(domain, found.threshold, found.rows, found.checked, found.wrong, found.bound)
 
 
 def draw_sample(studio: Studio, run_id: str, dimension: str, rows: int) -> Drawn:
@@ -108,47 +125,101 @@ def promise(
 
     Raises RunError for an unknown run, dimension or label, and when no row was answered.
     """
+    known = counted(studio, run_id, dimension, tolerance, label)
+    acceptance = accept(
+        known.confidence,
+        known.checked,
+        known.wrong,
+        epsilon=epsilon,
+        delta=delta,
+        inclusion=known.inclusion,
+        look=known.look,
+    )
+    curve = None
+    if known.checked.size:
+        curve = risk_curve(known.confidence, known.checked, known.wrong, delta=delta, inclusion=known.inclusion)
+    limit = np.inf if acceptance.threshold is None else acceptance.threshold
+    asked = Asked(run_id, dimension, epsilon, delta, tolerance, label)
+    offer = offered(studio, asked, known, known.confidence >= limit, (part_of(None, acceptance),), acceptance.why)
+    more = acceptance.more * pace(studio, run_id, dimension) if acceptance.more else None
+    return Promise(**vars(offer), acceptance=acceptance, curve=curve, more_minutes=more)
+
+
+def offered(
+    studio: Studio,
+    asked: Asked,
+    known: Counted,
+    chosen: npt.NDArray[np.bool_],
+    parts: tuple[Part, ...],
+    sentence: str,
+) -> Offer:
+    """The `chosen` [M] of the rows counted, offered to be accepted."""
+    store, run_id, dimension = studio.store, asked.run_id, asked.dimension
+    left = int((~chosen).sum())
+    return Offer(
+        **vars(asked),
+        parts=parts,
+        sentence=sentence,
+        population=len(known.covered),
+        uncovered=len(known.sample.row_ids) - len(known.covered),
+        checked=len(known.checked),
+        skipped=known.sample.skipped,
+        waiting=known.sample.standing.waiting,
+        look_minutes=left * pace(studio, run_id, dimension),
+        kept=promises.in_force(store, run_id, dimension, asked.label or WHOLE),
+        heard=known.heard,
+        sample=known.sample,
+        places=known.covered[chosen],
+    )
+
+
+def pace(studio: Studio, run_id: str, dimension: str) -> float:
+    """Minutes that deciding a row takes."""
+    return (decisions.counts(studio.store, run_id, dimension).median_seconds or SECONDS_PER_DECISION) / 60
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a sample says of M rows, as `calibration.risk` asks for it.
+
+    `covered` [M]: their places in `sample`; `confidence` [M]; `inclusion` [M], None where all had the same
+    chance; `checked` [m]: places among the M; `wrong` [m]; `look`: how often rows were drawn, None for never.
+    `heard`: what labels were read with.
+    """
+
+    heard: str
+    sample: Sample = field(repr=False)
+    covered: npt.NDArray[np.int64]
+    confidence: npt.NDArray[np.float64]
+    inclusion: npt.NDArray[np.float64] | None
+    checked: npt.NDArray[np.int64]
+    wrong: npt.NDArray[np.bool_]
+    look: int | None
+
+
+def counted(studio: Studio, run_id: str, dimension: str, tolerance: float, label: str | None) -> Counted:
+    """What may be counted on of a run. Raises RunError as `promise`."""
     heard = promises.heard_with(studio.store, run_id, dimension)
     found = sample(studio, run_id, dimension)
     if not found.row_ids:
         raise RunError("No row of this run has an answer yet.", "Let the model label some rows first.")
     covered = np.flatnonzero(found.inclusion > 0) if found.checked.size else np.arange(len(found.row_ids))
-    said, wrong = _judged(found, dimension_of(spec(studio.store, run_id), dimension), tolerance, label)
-    confidence, chance = said[covered], found.inclusion[covered]
-    places = np.searchsorted(covered, found.checked)
+    said, wrong = judged(found, dimension_of(spec(studio.store, run_id), dimension), tolerance, label)
+    chance = found.inclusion[covered]
     even = not found.checked.size or float(chance.min()) == float(chance.max())
-    inclusion = None if even else chance
-    look = found.standing.draws or None
-    acceptance = accept(confidence, places, wrong, epsilon=epsilon, delta=delta, inclusion=inclusion, look=look)
-    curve = risk_curve(confidence, places, wrong, delta=delta, inclusion=inclusion) if places.size else None
-    counts = decisions.counts(studio.store, run_id, dimension)
-    pace = (counts.median_seconds or SECONDS_PER_DECISION) / 60
-    limit = np.inf if acceptance.threshold is None else acceptance.threshold
-    accepted = covered[confidence >= limit]
-    return Promise(
-        run_id=run_id,
-        dimension=dimension,
-        epsilon=epsilon,
-        delta=delta,
-        tolerance=tolerance,
-        label=label,
-        acceptance=acceptance,
-        curve=curve,
-        population=len(covered),
-        uncovered=len(found.row_ids) - len(covered),
-        checked=len(places),
-        skipped=found.skipped,
-        waiting=found.standing.waiting,
-        look_minutes=(len(covered) - len(accepted)) * pace,
-        more_minutes=acceptance.more * pace if acceptance.more else None,
-        kept=promises.in_force(studio.store, run_id, dimension, label or WHOLE),
-        heard=heard,
-        sample=found,
-        places=accepted,
+    return Counted(
+        heard,
+        found,
+        covered,
+        said[covered],
+        None if even else chance,
+        np.searchsorted(covered, found.checked),
+        wrong,
+        found.standing.draws or None,
     )
 
 
-def _judged(
+def judged(
     found: Sample, asked: DimensionSpec, tolerance: float, label: str | None
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """How sure each row is [N], and which of the checked ones are wrong [m]. Raises RunError for a wrong label."""
@@ -167,15 +238,15 @@ def _judged(
     return found.within(values, tolerance), np.abs(true_values - found.value[found.checked]) > tolerance
 
 
-def accept_promise(studio: Studio, offered: Promise) -> Kept:
+def accept_promise(studio: Studio, offered: Offer) -> Kept:
     """Accept the rows at or above the threshold; exports say so in a column and beside the file.
 
     Raises RunError when nothing can be promised, when drawn rows still wait to be checked, when the calibrator has
     not come to all rows, and when labels are read with something else by now.
     """
-    run_id, dimension, found = offered.run_id, offered.dimension, offered.acceptance
-    if found.threshold is None:
-        raise RunError("Nothing can be promised yet.", found.why)
+    run_id, dimension = offered.run_id, offered.dimension
+    if not offered.places.size:
+        raise RunError("Nothing can be promised yet.", offered.sentence)
     if draws.standing(studio.store, run_id, dimension).waiting:
         raise RunError("Rows of the sample still wait to be checked.", "Decide them first; a part may mislead.")
     if adjusted.waiting(studio.store, run_id, dimension):
@@ -189,7 +260,7 @@ def accept_promise(studio: Studio, offered: Promise) -> Kept:
         epsilon=offered.epsilon,
         delta=offered.delta,
         tolerance=offered.tolerance,
-        parts=[Part(None, found.threshold, found.rows, found.checked, found.wrong, found.bound)],
+        parts=offered.parts,
         row_ids=[offered.sample.row_ids[place] for place in offered.places],
         sentence=offered.sentence,
         reading=offered.sample.reading,

@@ -68,7 +68,7 @@ class Sample:
     [N] of the model, of a row a calibrator was fitted on as a fit without it has them; `stratum` [N], from 0
     on, and `inclusion` [N], the share of it that was checked, 0 where the sample says nothing. `checked` [m]
     places; `truth` [m], None for a rejected or skipped row, of which `skipped` were. `reading` is how the
-    answers were read.
+    answers were read; `domain` [N] the domain of each row, a place in `domains`, which are in order.
     """
 
     row_ids: list[str]
@@ -83,6 +83,8 @@ class Sample:
     skipped: int
     standing: Standing
     reading: Reading
+    domain: npt.NDArray[np.int64]
+    domains: tuple[str, ...]
 
     def within(self, values: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
         """Of a score whose labels are these k values: the probability [N] that the truth is that close."""
@@ -200,14 +202,19 @@ def sample(store: Store, run_id: str, dimension: str) -> Sample:
             select row_id, model_label, model_confidence, probabilities, coalesce(value, 'nan'::double) as value,
                 dense_rank() over (order by stratum) - 1 as stratum,
                 case when missed then 0.0 else (hole - 1) / size end as inclusion,
-                not missed and place < hole as checked, truth, known
-            from ordered left join holes using (stratum) order by row_id""",
+                not missed and place < hole as checked, truth, known,
+                coalesce(r.domain, '') as domain
+            from ordered left join holes using (stratum) left join rows r on r.id = row_id order by row_id""",
             params=parameters,
         ).to_arrow_table()
         now = _standing(con, run_id, asked)
         reading = read_now(con, run_id, dimension)
     checked = np.flatnonzero(table.column("checked").to_numpy())
     truth, known = table.column("truth").take(checked).to_pylist(), table.column("known").take(checked).to_pylist()
+    domain = table.column("domain").combine_chunks().dictionary_encode()
+    named = domain.dictionary.to_pylist()
+    order = sorted(range(len(named)), key=named.__getitem__)
+    place_of = np.argsort(np.array(order, dtype=np.int64))
     flat = table.column("probabilities").combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return Sample(
         row_ids=table.column("row_id").to_pylist(),
@@ -222,6 +229,8 @@ def sample(store: Store, run_id: str, dimension: str) -> Sample:
         skipped=known.count(False),
         standing=now,
         reading=reading,
+        domain=place_of[domain.indices.to_numpy()].astype(np.int64),
+        domains=tuple(named[place] for place in order),
     )
 
 
