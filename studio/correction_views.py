@@ -8,10 +8,10 @@ from calibration import Metric
 from calibration.plots import domains_figure, methods_figure
 from studio import calibrating, drifting, figure_views, scorecard, ui
 from studio.calibrating import Fitted
-from studio.drifting import Drift
+from studio.drifting import Drift, Moved
 from studio.fitting import BY_DOMAIN, BY_LABEL, HEAD, TITLES_HERE
 from studio.runtime import Studio
-from studio.words import ago, plural, time_left
+from studio.words import ago, number, percent, plural, time_left
 
 NAMES = {
     "none": "No correction",
@@ -42,6 +42,7 @@ def draw(studio: Studio, fitted: Fitted, *, visible: bool) -> None:
         with ui.guarded():
             found = drifting.drift(studio, fitted.run_id, fitted.dimension)
             _checked_since(found)
+            _moved_since(drifting.moved(studio, fitted.run_id, fitted.dimension), found)
         _buttons(studio, fitted, visible=visible, anew=bool(found.broken))
         work(studio, fitted.run_id, fitted.dimension)
     with picture:
@@ -87,6 +88,25 @@ def _checked_since(found: Drift) -> None:
         st.caption(
             f"New to it: {plural(found.rows, 'checked row')}; nothing speaks against it.",
             help="  \n".join(f"{group.words}: {group.check.why}" for group in found.groups),
+        )
+
+
+def _moved_since(moved: Moved | None, known: Drift) -> None:
+    """That rows labeled since the fit are of another kind: a warning until enough of them are checked."""
+    if moved is None or known.broken:
+        return
+    shift, checked = moved.shift, moved.checked(known)
+    said = (
+        f"Rows labeled since look different: of the first {number(moved.rows)} the model is more than "
+        f"{percent(shift.threshold)} sure in {percent(shift.now)}, of those before in {percent(shift.before)}."
+    )
+    if checked >= drifting.ENOUGH_CHECKED:
+        st.caption(f"{said} {plural(checked, 'of them is', 'of them are')} checked: nothing speaks against it.")
+    else:
+        st.warning(
+            f"**{said}** Whether it suits them too, only checked rows can say. Draw a sample above, it takes new "
+            "rows first, and decide it blind.",
+            icon=":material/moving:",
         )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from calibration import FitCheck, check_fit_by_group, log_softmax
+from calibration import FitCheck, Shift, check_fit_by_group, confidence_shift, log_softmax
+from calibration.drift import ALPHA
 from calibration.logprobs import FloatArray
 from studio import fitting
 from studio.remembering import remembered
 from studio.runtime import Studio
-from workspace import adjusted, calibrators, rows, truth
+from workspace import adjusted, calibrators, rows, since, truth
 from workspace.calibrators import Calibrator
 from workspace.errors import RunError
 from workspace.runs import spec
@@ -17,6 +18,9 @@ from workspace.scores import Reading
 from workspace.truth import Evidence
 
 MOST_ROWS = 5_000  # that are looked at; more would show nothing that these do not
+FIRST_LOOK = 100  # rows labeled since the fit before their confidences are compared with those from before
+MOST_COMPARED = 20_000  # rows on either side; with these a shift worth a word is seen for certain
+ENOUGH_CHECKED = 30  # of the rows labeled since: from then on what people said of them counts, not their looks
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,11 @@ class GroupCheck:
 
 @dataclass(frozen=True)
 class Drift:
-    """What `rows` checked rows say of a calibrator that was fitted without them."""
+    """What `rows` checked rows, `row_ids`, say of a calibrator that was fitted without them."""
 
     rows: int
     groups: tuple[GroupCheck, ...]
+    row_ids: frozenset[str] = frozenset()
 
     @property
     def broken(self) -> tuple[GroupCheck, ...]:
@@ -72,6 +77,52 @@ def drift(studio: Studio, run_id: str, dimension: str) -> Drift:
     )
 
 
+@dataclass(frozen=True)
+class Moved:
+    """How sure the model is of the first `rows` rows labeled since the fit is another; `row_ids` are of these."""
+
+    rows: int
+    shift: Shift
+    row_ids: frozenset[str]
+
+    def checked(self, known: Drift) -> int:
+        """How many of these rows people have checked meanwhile."""
+        return len(self.row_ids & known.row_ids)
+
+
+def moved(studio: Studio, run_id: str, dimension: str) -> Moved | None:
+    """Whether rows labeled since the calibrator in force was fitted look different from those before; None: no.
+
+    All rows count on both sides, checked or not, as the model itself was sure of them: neither which rows people
+    picked nor the calibrator can make a difference. New rows are looked at when there are 100, 200, 400 and so on
+    of them, each time the first so many, and the level is shared out among these looks: half of what is left at
+    each. So the chance that any of them raises a false alarm is at most 5 %, however often a page is opened.
+    Raises RunError for an unknown run or dimension.
+    """
+    calibrator = calibrators.active(studio.store, run_id, dimension)
+    if calibrator is None:
+        return None
+    key = ("moved", run_id, dimension)
+    return remembered(studio, key, run_id, lambda: _moved(studio, calibrator), of=calibrator.id)
+
+
+def _moved(studio: Studio, calibrator: Calibrator) -> Moved | None:
+    store, run_id, dimension, at = studio.store, calibrator.run_id, calibrator.dimension, calibrator.fitted_at
+    look = since.rows_since(store, run_id, dimension, at) // FIRST_LOOK
+    if not look:
+        return None
+    looks = look.bit_length()
+    first = FIRST_LOOK * 2 ** (looks - 1)
+    with store.read() as con:
+        adjusting = adjusted.in_force(con, run_id, dimension)
+    reading = adjusting[1] if adjusting is not None else None
+    found = since.sureness(store, run_id, dimension, at, first=first, most=MOST_COMPARED, reading=reading)
+    if min(len(found.before), len(found.now)) < FIRST_LOOK / 2:
+        return None  # nearly all of them were answered by rules
+    shift = confidence_shift(found.before, found.now, alpha=ALPHA / 2**looks)
+    return Moved(first, shift, frozenset(found.row_ids)) if shift.changed else None
+
+
 def _checked(studio: Studio, calibrator: Calibrator) -> Drift:
     store, run_id, dimension = studio.store, calibrator.run_id, calibrator.dimension
     seen = calibrators.fitted_on(store, calibrator.id)
@@ -100,6 +151,7 @@ def _checked(studio: Studio, calibrator: Calibrator) -> Drift:
     return Drift(
         evidence.rows,
         tuple(GroupCheck(model, group[2], group[3], found[group]) for group in dict.fromkeys(groups)),
+        frozenset(evidence.row_ids),
     )
 
 

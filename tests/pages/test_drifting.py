@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from studio import calibrating
 from studio.runtime import Studio
 from tests.pages import checked_workspace as checked
 from tests.pages.conftest import OpenPage, said
+from tests.seeding import add_rows, fact_of, ingest
 from tests.unit.calibration.examples import overconfident
-from workspace import decisions
+from workspace import decisions, runs
 from workspace.ids import row_id
 from workspace.store import Store
 
@@ -38,6 +40,25 @@ def test_a_correction_that_fits_no_longer_says_where_and_is_fitted_anew(
     assert not app.exception
     assert not app.warning
     assert "New to it" not in said(app)
+    answer_unsurely(store, run, range(200, 300))
+    app.run()
+    (warning,) = app.warning
+    assert "Rows labeled since look different: of the first 100 the model is more than" in warning.value
+    assert "only checked rows can say" in warning.value
+
+
+def answer_unsurely(store: Store, run: str, numbers: range) -> None:
+    """New rows of which the model does not know what to think."""
+    ids = add_rows(store, [checked.text(i) for i in numbers], first=numbers[0])
+    runs.plan(store, run, limit=None)
+    unsure, now = (0.4, 0.32, 0.28), time.time()
+    ingest(
+        store,
+        [
+            fact_of(run, id, "mood", checked.MOODS, unsure, author="later", seq=seq, made_at=now)
+            for seq, id in enumerate(ids)
+        ],
+    )
 
 
 def decide_wrongly(store: Store, run: str, numbers: range, *, every: int) -> None:
