@@ -6,14 +6,14 @@ import streamlit as st
 
 from studio import promising, ui
 from studio.accepting import about, accepted_words, terms
-from studio.promising import Promise
+from studio.promising import Offer
 from studio.runtime import Studio
 from studio.words import ago, plural
 from workspace import promises
 from workspace.promises import WHOLE, Kept
 
 
-def draw(studio: Studio, promise: Promise) -> None:
+def draw(studio: Studio, promise: Offer) -> None:
     """The promise about what is looked at, and in a line each the others of this dimension."""
     kept, label = promise.kept, promise.label or WHOLE
     others = [
@@ -40,7 +40,7 @@ def draw(studio: Studio, promise: Promise) -> None:
             ui.go_to("export", "Export the labels", query={"run": promise.run_id})
 
 
-def _still_read_so(studio: Studio, promise: Promise) -> None:
+def _still_read_so(studio: Studio, promise: Offer) -> None:
     """What was accepted has ended by itself, because other models are heard by now."""
     if not promises.fixed_for_nothing(studio.store, promise.run_id, promise.dimension):
         return
@@ -54,9 +54,9 @@ def _still_read_so(studio: Studio, promise: Promise) -> None:
             st.rerun()
 
 
-def same(kept: Kept | None, promise: Promise) -> bool:
+def same(kept: Kept | None, offer: Offer) -> bool:
     """Whether just this was accepted already."""
-    return kept is not None and (
-        (kept.epsilon, kept.delta, kept.tolerance, kept.rows)
-        == (promise.epsilon, promise.delta, promise.tolerance, promise.acceptance.rows)
-    )
+    if kept is None or (kept.epsilon, kept.delta, kept.tolerance) != (offer.epsilon, offer.delta, offer.tolerance):
+        return False
+    before, now = ({(one.domain, one.rows, one.checked, one.wrong) for one in of.parts} for of in (kept, offer))
+    return before == now

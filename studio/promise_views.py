@@ -7,11 +7,12 @@ import math
 import streamlit as st
 
 from calibration.plots import risk_coverage_figure
-from studio import calibrating, figure_views, kept_views, promising, ui
+from studio import domain_promises, domain_views, figure_views, kept_views, offer_views, promising, ui
 from studio.components.target import draggable
+from studio.offer_views import roughly
 from studio.promising import Promise
 from studio.runtime import Studio
-from studio.words import duration, number, percent, plural
+from studio.words import number, percent, plural
 from workspace import decisions
 from workspace.draws import Standing
 
@@ -46,7 +47,7 @@ def nothing_yet(studio: Studio, run_id: str, dimension: str) -> None:
         ):
             with ui.guarded():
                 promising.draw_sample(studio, run_id, dimension, more)
-                to_review(run_id, dimension)
+                offer_views.to_review(run_id, dimension)
 
 
 @st.fragment
@@ -57,11 +58,15 @@ def card(studio: Studio, run_id: str, dimension: str, kind: str, label: str | No
         with words:
             saying = st.container(key="promise_words")
             options = _asked(kind)
-            promise = promising.promise(studio, run_id, dimension, label=label, **options)
             standing = promising.standing(studio, run_id, dimension)
+            if domain_views.wanted(studio, run_id, dimension):
+                by_domain = domain_promises.promise(studio, run_id, dimension, label=label, **options)
+                domain_views.draw(studio, by_domain, standing, kind, words=saying, table=picture)
+                return
+            promise = promising.promise(studio, run_id, dimension, label=label, **options)
             with saying:
                 _say(promise)
-            _progress(promise, standing, kind)
+            offer_views.progress(promise, standing, kind)
             _buttons(studio, promise, standing)
             kept_views.draw(studio, promise)
         with picture:
@@ -112,7 +117,7 @@ def _say(promise: Promise) -> None:
     target = f"At {percent(promise.epsilon)} error"
     if found.threshold is not None:
         left = rows - found.rows
-        look = f", {_roughly(promise.look_minutes)}" if left else ""
+        look = f", {roughly(promise.look_minutes)}" if left else ""
         st.subheader(
             f"{target}, :primary[{number(found.rows)} of {plural(rows, 'row')}] can be accepted, "
             f"{number(left)} {'needs' if left == 1 else 'need'} a look{look}.",
@@ -132,7 +137,7 @@ def _say(promise: Promise) -> None:
         about = f"With about {number(_missing(promise))} more, decided blind, this can be judged."
     elif found.more:
         title = f"{target}, no row can be accepted yet: about {plural(found.more, 'label')} more are missing."
-        time = f" That takes {_roughly(promise.more_minutes)}." if promise.more_minutes else ""
+        time = f" That takes {roughly(promise.more_minutes)}." if promise.more_minutes else ""
         about = f"{plural(promise.checked, 'row')} {_are(promise.checked)} checked, by chance and blind.{time}"
     else:
         title = f"{target}, no row can be accepted: even the surest labels are wrong too often."
@@ -144,78 +149,20 @@ def _say(promise: Promise) -> None:
     st.caption(about)
 
 
-def _progress(promise: Promise, standing: Standing, kind: str) -> None:
-    """How far the sample is, and what is left out of it, in words."""
-    if standing.drawn:
-        done = standing.drawn - standing.waiting
-        st.progress(done / standing.drawn, text=f"{number(done)} of {number(standing.drawn)} checked")
-    notes = []
-    if promise.label is not None:
-        notes.append(
-            f"Only about whether “{promise.label}” is rightly given or not. All labels of a row together, and "
-            "every other label, have a promise of their own."
-        )
-    elif kind == "multi":
-        notes.append("A row counts as right when all its labels are. Choose a label above to look at it alone.")
-    if promise.skipped:
-        notes.append(
-            f"{plural(promise.skipped, 'row')} of the sample {_were(promise.skipped)} skipped, and "
-            f"{_count(promise.skipped)} as wrong."
-        )
-    if promise.uncovered:
-        notes.append(
-            f"{plural(promise.uncovered, 'row')} came after the sample was drawn; the promise is not about them "
-            "until you draw again."
-        )
-    if notes:
-        st.caption("  \n".join(notes))
-
-
 def _buttons(studio: Studio, promise: Promise, standing: Standing) -> None:
     """The one thing to do next first."""
-    found, kept = promise.acceptance, promise.kept
-    offered = found.threshold is not None
-    fresh = offered and not kept_views.same(kept, promise)
     more = 0 if standing.waiting else _missing(promise)
     with st.container(horizontal=True, key="promise_buttons"):
-        if standing.waiting and st.button(
-            f"Check {plural(standing.waiting, 'row')}",
-            key="check_sample",
-            icon=":material/visibility_off:",
-            type="primary",
-            help="The rows that were drawn and wait, without the suggestion.",
-        ):
-            to_review(promise.run_id, promise.dimension)
-        if fresh:
-            applying = calibrating.applying(studio, promise.run_id, promise.dimension)
-            reason = "First check the rows that were drawn." if standing.waiting else ""
-            if applying is not None and applying.state == "running":
-                reason = "The correction is still being applied."
-            if st.button(
-                "Accept these instead" if kept else "Accept these rows",
-                key="accept",
-                icon=":material/verified:",
-                type="secondary" if standing.waiting else "primary",
-                disabled=bool(reason),
-                help=reason
-                or "They go out without another look. Exports say which they are; you can take it back.",
-            ):
-                promising.accept_promise(studio, promise)
-                st.rerun()
+        offer_views.buttons(studio, promise, standing)
         if more and st.button(
             f"Draw {plural(more, 'row')} to check",
             key="draw",
             icon=":material/casino:",
-            type="secondary" if offered else "primary",
+            type="secondary" if promise.places.size else "primary",
             help=DRAW_HELP,
         ):
             promising.draw_sample(studio, promise.run_id, promise.dimension, more)
-            to_review(promise.run_id, promise.dimension)
-
-
-def to_review(run_id: str, dimension: str) -> None:
-    """To the rows that were drawn and wait to be checked."""
-    ui.switch("review", run_id, dimension=dimension, order="Blind sample")
+            offer_views.to_review(promise.run_id, promise.dimension)
 
 
 def _picture(promise: Promise) -> None:
@@ -253,22 +200,9 @@ def _missing(promise: Promise) -> int:
     return min(max(10 * math.ceil(wanted / 10), FEWEST), MOST, left) if wanted else 0
 
 
-def _roughly(minutes: float) -> str:
-    words = duration(60 * minutes)
-    return words if words.startswith("a few") else f"about {words}"
-
-
 def _sure(promise: Promise) -> str:
     return percent(1 - promise.delta)
 
 
 def _are(count: int) -> str:
     return "is" if count == 1 else "are"
-
-
-def _count(count: int) -> str:
-    return "counts" if count == 1 else "count"
-
-
-def _were(count: int) -> str:
-    return "was" if count == 1 else "were"

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from studio import calibrating, promising, scorecard, ui
+from studio import calibrating, domain_promises, promising, scorecard, ui
 from studio.runtime import Studio
 from tests.pages import checked_workspace as checked
 from tests.pages.conftest import OpenPage, press, said
@@ -338,6 +338,39 @@ def test_each_label_can_be_accepted_beside_all_of_them(
     assert [one.label for one in promises.all_in_force(store, spec.run_id, "tags")] == [first]
     app.switch_page(str(ui.page("export"))).run()
     assert f"The column tags_{first}_accepted says which." in said(app)
+
+
+def test_every_domain_can_have_a_promise_of_its_own(
+    page: Callable[[], AppTest], studio: Studio, store: Store
+) -> None:
+    domains = [("mail", "news")[number % 2] for number in range(400)]
+    add_rows(store, [checked.text(number) for number in range(400)], domains)
+    scores, _ = overconfident(400)
+    run = checked.label(store, 400, scores)
+    check_sample(studio, run, 250)
+    app = page()
+    assert "Every domain by itself" not in said(app)
+    app.toggle(key="by_domain").set_value(True)
+    app.slider(key="target").set_value(20).run()
+    assert not app.exception
+    found = domain_promises.promise(studio, run, "mood", epsilon=0.2)
+    rows = len(found.places)
+    assert 0 < rows < 400
+    assert app.subheader[0].value.startswith(
+        f"At 20% error in every domain, :primary[{rows} of 400 rows] can be accepted, {400 - rows} need a look"
+    )
+    table = next(table.value for table in app.dataframe if "Missing" in table.value.columns)
+    assert table["Domain"].tolist() == ["mail", "news"]
+    assert table["Accepted"].tolist() == [one.acceptance.rows for one in found.domains.values()]
+    app.button(key="accept").click().run()
+    assert not app.exception
+    assert f"{rows} rows accepted" in said(app)
+    assert "are wrong in every domain" in said(app)
+    assert "accept" not in buttons(app)
+    app.toggle(key="by_domain").set_value(False).run()
+    assert "are wrong in every domain" in said(app)  # though it is not looked at
+    app.button(key="withdraw").click().run()
+    assert promises.in_force(store, run, "mood") is None
 
 
 def test_a_score_is_judged_in_its_points_and_tiers(

@@ -1,0 +1,78 @@
+"""What is offered to be accepted: how far its sample is, and the buttons to check it and to accept."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from studio import calibrating, kept_views, promising, ui
+from studio.promising import Offer
+from studio.runtime import Studio
+from studio.words import duration, number, plural
+from workspace.draws import Standing
+
+
+def progress(offer: Offer, standing: Standing, kind: str) -> None:
+    """How far the sample is, and what is left out of it, in words."""
+    if standing.drawn:
+        done = standing.drawn - standing.waiting
+        st.progress(done / standing.drawn, text=f"{number(done)} of {number(standing.drawn)} checked")
+    notes = []
+    if offer.label is not None:
+        notes.append(
+            f"Only about whether “{offer.label}” is rightly given or not. All labels of a row together, and "
+            "every other label, have a promise of their own."
+        )
+    elif kind == "multi":
+        notes.append("A row counts as right when all its labels are. Choose a label above to look at it alone.")
+    if offer.skipped:
+        one = offer.skipped == 1
+        notes.append(
+            f"{plural(offer.skipped, 'row')} of the sample {'was' if one else 'were'} skipped, and "
+            f"{'counts' if one else 'count'} as wrong."
+        )
+    if offer.uncovered:
+        notes.append(
+            f"{plural(offer.uncovered, 'row')} came after the sample was drawn; the promise is not about them "
+            "until you draw again."
+        )
+    if notes:
+        st.caption("  \n".join(notes))
+
+
+def buttons(studio: Studio, offer: Offer, standing: Standing) -> None:
+    """To check what was drawn, and to accept what may be; nothing where there is neither."""
+    if standing.waiting and st.button(
+        f"Check {plural(standing.waiting, 'row')}",
+        key="check_sample",
+        icon=":material/visibility_off:",
+        type="primary",
+        help="The rows that were drawn and wait, without the suggestion.",
+    ):
+        to_review(offer.run_id, offer.dimension)
+    if not offer.places.size or kept_views.same(offer.kept, offer):
+        return
+    applying = calibrating.applying(studio, offer.run_id, offer.dimension)
+    reason = "First check the rows that were drawn." if standing.waiting else ""
+    if applying is not None and applying.state == "running":
+        reason = "The correction is still being applied."
+    if st.button(
+        "Accept these instead" if offer.kept else "Accept these rows",
+        key="accept",
+        icon=":material/verified:",
+        type="secondary" if standing.waiting else "primary",
+        disabled=bool(reason),
+        help=reason or "They go out without another look. Exports say which they are; you can take it back.",
+    ):
+        promising.accept_promise(studio, offer)
+        st.rerun()
+
+
+def to_review(run_id: str, dimension: str) -> None:
+    """To the rows that were drawn and wait to be checked."""
+    ui.switch("review", run_id, dimension=dimension, order="Blind sample")
+
+
+def roughly(minutes: float) -> str:
+    """How long it takes, for people."""
+    words = duration(60 * minutes)
+    return words if words.startswith("a few") else f"about {words}"
