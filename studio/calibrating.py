@@ -17,11 +17,12 @@ from studio.fitting import Fit, Tried, best_fit, embedded, first_rows, held_out
 from studio.jobs import Job
 from studio.remembering import remembered
 from studio.runtime import Studio
-from workspace import calibrators, rows, truth
+from workspace import calibrators, findings, rows, truth
 from workspace.answers import dimension_of, shape_of
 from workspace.calibrators import NONE, Calibrator
 from workspace.errors import RunError
 from workspace.facts import DimensionSpec
+from workspace.findings import Finding
 from workspace.runs import spec
 from workspace.truth import Evidence, LeftOut
 
@@ -90,7 +91,10 @@ def fit(studio: Studio, run_id: str, dimension: str, label: str | None = None, *
             )
         texts = rows.get(studio.store, evidence.row_ids) if not any(evidence.names) else {}
         vectors = embedded([texts[row_id].text for row_id in evidence.row_ids]) if texts else None
-        return evidence, best_fit(evidence, vectors)
+        found = best_fit(evidence, vectors)
+        if not visible:
+            findings.note(studio.store, run_id, dimension, Finding(found.method, evidence.rows))
+        return evidence, found
 
     evidence, found = remembered(studio, ("fit", run_id, dimension, visible), run_id, work)
     shown, out_of_fold = evidence, found.out_of_fold

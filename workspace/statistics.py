@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from workspace import calibrators, decisions, draws, promises, runs, unfinished
+from workspace import calibrators, decisions, draws, findings, promises, runs, unfinished
 from workspace.store import Store
 from workspace.truth import known_rows
 
@@ -102,11 +102,20 @@ def _after_labeling(store: Store, run_id: str, dimension: str) -> NextStep | Non
         )
         sentence = f"{what}, {_about(minutes)}: they tell how many labels can be relied on."
         return NextStep("truth", sentence, minutes, "calibration", run_id, dimension)
-    settled = calibrators.active(store, run_id, dimension) or promises.all_in_force(store, run_id, dimension)
-    if truth >= TRUTH_ROWS and not settled:
+    if truth >= TRUTH_ROWS and not _settled(store, run_id, dimension, truth):
         sentence = f"See how many labels of {dimension} can be relied on, by {_rows(truth)} whose label is known."
         return NextStep("calibrate", sentence, 1.0, "calibration", run_id, dimension)
     return None
+
+
+def _settled(store: Store, run_id: str, dimension: str, truth: int) -> bool:
+    """Whether something was made of what is known: labels are corrected or accepted, or no correction helps."""
+    found = findings.newest(store, run_id, dimension)
+    return bool(
+        calibrators.active(store, run_id, dimension)
+        or promises.all_in_force(store, run_id, dimension)
+        or (found is not None and found.none_helps(truth))
+    )
 
 
 def _about(minutes: float) -> str:

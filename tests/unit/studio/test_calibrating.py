@@ -25,9 +25,10 @@ from studio.runtime import Studio
 from tests.seeding import add_rows, fact_of, ingest, spec_of
 from tests.stand_in import StandIn
 from tests.waiting import wait_for
-from workspace import adjusted, calibrators, decisions, labels, promises, runs
+from workspace import adjusted, calibrators, decisions, findings, labels, promises, runs
 from workspace.decisions import DecisionEvent
 from workspace.errors import RunError
+from workspace.findings import Finding
 from workspace.scores import yes_or_no
 from workspace.store import open_store
 from workspace.task import Dimension, Label, Task, join_labels
@@ -345,4 +346,5 @@ def test_few_rows_change_nothing(place: Place) -> None:
     place.check("mood", 4)
     fitted = calibrating.fit(place.studio, place.run, "mood")
     assert (fitted.method, fitted.current) == ("none", True)
+    assert findings.newest(place.store, place.run, "mood") == Finding("none", fitted.evidence.rows)
     assert best_fit(fitted.evidence).tried == fitted.tried

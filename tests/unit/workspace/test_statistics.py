@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tests.seeding import SENTIMENT, add_rows, facts_for, ingest, spec_of, task_of
 from tests.unit.workspace.examples import texts
-from workspace import calibrators, decisions, draws, runs, statistics, unfinished
+from workspace import calibrators, decisions, draws, findings, runs, statistics, unfinished
 from workspace.decisions import DecisionEvent, Order
+from workspace.findings import Finding
 from workspace.store import Store
 
 
@@ -51,6 +52,12 @@ def test_the_next_step_leads_from_nothing_to_an_export(store: Store) -> None:
     assert step(store)[2] == f"Check 50 rows of the blind sample, about 10 minutes: {told}"
     approve(40, 50, blind=True)
     assert step(store)[:2] == ("calibrate", "calibration")
+    findings.note(store, spec.run_id, "sentiment", Finding("none", 30))
+    assert step(store)[0] == "export"  # no correction helps, so there is nothing to do about it
+    findings.note(store, spec.run_id, "sentiment", Finding("none", 25))
+    assert step(store)[0] == "calibrate"  # 50 rows may say something else than 25 did
+    findings.note(store, spec.run_id, "sentiment", Finding("temperature", 50))
+    assert step(store)[0] == "calibrate"
     calibrators.save(store, spec.run_id, "sentiment", "temperature", {"temperature": 1.2}, {})
     assert step(store) == ("export", "export", "Export 120 rows with their labels.")
 
