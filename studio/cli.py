@@ -15,10 +15,10 @@ from studio import again_cli, helper_cli, models_cli, places, runtime, shards_cl
 from studio.again_cli import watch
 from studio.desk import Desk, Format, open_desk, studio_url
 from studio.terminal import Bar, complain, say
-from workspace import intake
+from workspace import intake, kinds
 from workspace.errors import IntakeError, TaskError, WinnowError, WorkspaceBusy
 from workspace.facts import Settings
-from workspace.task import Task, parse_task, to_yaml
+from workspace.task import Dimension, Task, parse_task, to_yaml
 from workspace.tasks import bundled
 
 app = typer.Typer(
@@ -172,7 +172,7 @@ def label(
         price_in=price_in,
         price_out=price_out,
     )
-    mapping = _mapping(file, text, id_column, domain, gold, [part.name for part in chosen.dimensions])
+    mapping = _mapping(file, text, id_column, domain, gold, chosen.dimensions)
     with _desk(workspace) as desk:
         loaded = _load(desk, file, mapping)
         task_id = desk.save_task(to_yaml(chosen))
@@ -298,7 +298,7 @@ def _mapping(
     id_column: str | None,
     domain: str | None,
     gold: list[str] | None,
-    dimensions: Sequence[str] = (),
+    dimensions: Sequence[Dimension] = (),
 ) -> intake.Mapping:
     """The columns that were named, else the best guess; one called like a dimension has its known labels."""
     preview = intake.preview(file)
@@ -320,9 +320,13 @@ def _mapping(
             f"Name one with --text. Its columns: {', '.join(preview.columns)}. Nothing was changed.",
         )
     if not pairs:
-        pairs = {name: name for name in dimensions if name in preview.columns and name not in columns}
+        pairs = {one.name: one.name for one in dimensions if one.name in {*preview.columns} - {*columns}}
     if not pairs and len(dimensions) == len(guess.gold) == 1:
-        pairs = {dimensions[0]: next(iter(guess.gold.values()))}
+        # The right labels, or those of quite another question: then they are none of this dimension.
+        (dimension,), (column,) = dimensions, guess.gold.values()
+        read = kinds.reader(dimension.kind, dimension.label_names)
+        if any(read(row[column]) is not None for row in preview.rows):
+            pairs = {dimension.name: column}
     return intake.Mapping(
         text=columns,
         template=None if text else guess.template,

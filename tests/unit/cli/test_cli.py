@@ -143,6 +143,15 @@ def test_known_labels_in_the_file_are_compared(folder: Path) -> None:
         assert [line["mood_gold"] for line in csv.DictReader(file)] == ["happy", "sad"]
 
 
+def test_labels_of_another_question_are_not_compared(folder: Path) -> None:
+    (folder / "other.csv").write_text("text,label\nI love this day,weekday\nI hate this awful day,weekday\n")
+    done = winnow("label", "other.csv", "--task", "mood.yaml", "--out", "o.csv", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "agree with" not in done.stdout
+    with (folder / "o.csv").open(encoding="utf-8", newline="") as file:
+        assert not any(name.endswith("_gold") for name in next(csv.DictReader(file)))
+
+
 def test_columns_called_like_dimensions_hold_known_labels(folder: Path) -> None:
     (folder / "two.csv").write_text("text,search_needed,domain\nWho is mayor of Lyon now?,yes,people\n")
     done = winnow("label", "two.csv", "--task", "search_needed", "--out", "o.csv", cwd=folder)
