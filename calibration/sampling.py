@@ -8,18 +8,26 @@ do, make the next promise a second look at the first rows: `accept` is to be tol
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import betaincinv
 
 from calibration.bounds import DELTA
 from calibration.logprobs import BoolArray, FloatArray, IntArray
-from calibration.planning import EPSILON
-from calibration.risk import accept, risk_curve
+from calibration.planning import EPSILON, POWER, SIZES, believed, chance_to_pass
+from calibration.risk import RiskCurve, accept, risk_curve
 
 FIRST = 100  # rows of a first sample, from all rows: fewer say little about where the threshold will be
 _FEWEST, _MOST = 20, 500  # rows that a recommendation asks for at a time
+_FRAMES = 30  # sets that a recommendation chooses among
+_DOUBTS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # quantiles of what the errors may be, all as likely
+_HOPE = 0.25  # chance that any number of labels will do, below which none are asked for
+_NEARLY = 0.9  # of the best
+_CLAIM = 30.0  # checked rows that the model's own claim weighs
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +44,15 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The draw that would help a promise most: `count` more rows at these `rates` [N], and `why` in a sentence."""
+    """The draw that would help a promise most: `count` more rows at these `rates` [N], and `why` in a sentence.
+
+    Rows at rate 1 are those it is about. `needed`: about how many labels are missing for the promise, which may be
+    more than are recommended at a time; 0 where it is kept, None where no number would do.
+    """
 
     rates: FloatArray
     count: int
+    needed: int | None
     why: str
 
 
@@ -138,33 +151,108 @@ def recommend(
     delta: float = DELTA,
     inclusion: npt.ArrayLike | None = None,
     look: int | None = None,
+    count: int | None = None,
 ) -> Recommendation:
     """What to draw next for the promise `accept` will be asked for with these arguments and the new labels.
 
-    From all rows until `FIRST` of them were checked. Then only from those that might be accepted: the largest set
-    whose error seen so far is not above twice epsilon. Within it all rows have one chance, so sets inside keep the
-    exact test; the rows below keep the chance they had. Raises ValueError as `accept` does.
+    From all rows until `FIRST` of them were checked. Then only from the surest: of the sets of `accept` the one
+    that gets most rows accepted if it is drawn from, by what was seen, what the model claims, and the chance that
+    both are better or worse than they look. Within it all rows have one chance, so sets inside keep the exact
+    test; the rows below keep the chance they had. As many rows as a promise is likely to need, where one is kept
+    half as many again as there are; none where no number would do or all rows are accepted.
+
+    Rows that had no chance so far (`inclusion` 0) are to be drawn as often as those like them: as all where they
+    are as sure, else as often as the row drawn least. Raises ValueError as `accept` does.
     """
-    found = accept(confidence, checked, wrong, epsilon=epsilon, delta=delta, inclusion=inclusion, look=look)
-    curve = risk_curve(confidence, checked, wrong, delta=delta, inclusion=inclusion)
     said = np.asarray(confidence, dtype=np.float64)
-    seen = int(np.unique(np.asarray(checked, dtype=np.int64)).size)
-    left = said.size - seen
-    if seen < FIRST:
-        count = min(FIRST - seen, left)
-        return Recommendation(
-            np.ones(said.size), count, f"{count:,} more rows, drawn from all of them, to begin with."
-        )
-    possible = np.flatnonzero(curve.risk <= 2 * epsilon)
-    top = int(possible[-1]) if possible.size else len(curve.rows) - 1
-    inside = said >= curve.threshold[top]
-    share = curve.coverage[top]
-    # A promise that is kept grows with more labels as well: half as many again as there are.
-    needed = found.more if found.threshold is None and found.more is not None else seen / 2
-    left = int(inside.sum() - np.isin(np.flatnonzero(inside), np.asarray(checked)).sum())
-    count = int(min(np.clip(np.ceil(needed * share), _FEWEST, _MOST), left))
-    why = f"{count:,} more rows, drawn from the {int(inside.sum()):,} surest: only these can be promised."
-    return Recommendation(inside.astype(np.float64), count, why)
+    chance = None if inclusion is None else _chances(inclusion, said.size)
+    known = np.ones(said.size, dtype=np.bool_) if chance is None or not chance.any() else chance > 0
+    places = np.unique(np.asarray(checked, dtype=np.int64))
+    left = said.size - places.size
+    if places.size < FIRST:
+        first = min(FIRST - places.size if count is None else count, left)
+        why = f"{first:,} more rows, drawn from all of them, to begin with."
+        return Recommendation(np.ones(said.size), first, first, why)
+    at = np.cumsum(known)[np.asarray(checked, dtype=np.int64)] - 1
+    design = None if chance is None else chance[known]
+    level: dict[str, Any] = {"delta": delta, "inclusion": design}
+    found = accept(said[known], at, wrong, epsilon=epsilon, look=look, **level)
+    plan = _plan(said[known], risk_curve(said[known], at, wrong, **level))
+    asked = _Asked(epsilon, delta if look is None else delta / (look * (look + 1)))
+    needed = 0 if found.threshold is not None else _needed(plan, asked, int(known.sum()) - places.size)
+    new = said.size - int(known.sum())
+    nothing = needed is None or (found.rows == known.sum() and not new)
+    wanted = int(np.clip(needed or places.size / 2, _FEWEST, _MOST)) if count is None else count
+    inside = said >= plan.threshold[_frame(plan, asked, wanted)[0]]
+    beside = ~inside & ~known
+    least = min(1.0, places.size / known.sum() if design is None else float(design.min()))
+    rates = np.where(inside, 1.0, np.where(beside, least, 0.0))
+    if nothing and count is None:
+        return Recommendation(rates, 0, needed, "More labels would not change what can be promised.")
+    drawn = inside[places].sum()
+    if count is None:
+        share = drawn / max(1, (inside & known).sum())
+        wanted += int(np.ceil(share * (inside & ~known).sum() + least * beside.sum()))
+        wanted = 10 * -(-wanted // 10)
+    wanted = min(wanted, int((inside | beside).sum() - drawn))
+    where = "all of them." if inside.all() else f"the {inside.sum():,} surest: only these can be promised."
+    return Recommendation(rates, wanted, needed, f"{wanted:,} more rows, drawn from {where}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    epsilon: float
+    delta: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Sets that may be drawn from or accepted, the surest first, arrays [m], and what is believed of them."""
+
+    threshold: FloatArray
+    rows: IntArray
+    checked: IntArray
+    error: FloatArray  # [doubts, m], by what was seen and claimed
+
+
+def _plan(said: FloatArray, curve: RiskCurve) -> _Plan:
+    # Sets are closer to each other where they are small, as rows are surest there.
+    at = np.unique(np.geomspace(1, len(curve.rows), _FRAMES).astype(np.int64)) - 1
+    rows, checked = curve.rows[at], curve.checked[at]
+    claimed = np.cumsum(1 - np.sort(said)[::-1])[rows - 1] / rows
+    wrong = checked * curve.risk[at] + _CLAIM * claimed
+    right = checked * (1 - curve.risk[at]) + _CLAIM * (1 - claimed)
+    error = betaincinv(np.maximum(wrong, 1e-3), np.maximum(right, 1e-3), _DOUBTS[:, None])
+    return _Plan(curve.threshold[at], rows, checked, error)
+
+
+def _frame(plan: _Plan, asked: _Asked, count: int) -> tuple[int, float]:
+    """The set of the plan to draw `count` rows from, and the chance of a promise then.
+
+    Of sets that get nearly the same number of rows accepted the largest: what is sure may be another row later.
+    """
+    left = plan.rows - plan.checked
+    part = np.tril(left[None, :] / np.maximum(left[:, None], 1))  # of what is drawn from a set, in those inside
+    sample = np.minimum(plan.checked + count * part, plan.rows)
+    worth = sample / np.maximum(1 - sample / plan.rows, 1e-3)  # of a very large set
+    error = believed(plan.error, asked.epsilon)
+    passing = chance_to_pass(worth[:, None, :], error[None], asked.epsilon, asked.delta)
+    passing = np.tril(passing.transpose(1, 0, 2))  # [doubts, drawn from, accepted]
+    accepted = (passing * plan.rows).max(axis=2).mean(axis=0)
+    frame = int(np.flatnonzero(accepted >= _NEARLY * accepted.max())[-1])
+    return frame, float(passing[:, frame].max(axis=1).mean())
+
+
+def _needed(plan: _Plan, asked: _Asked, left: int) -> int | None:
+    """The smallest number of rows with nearly the chance of a promise that any number of at most `left` - 1 has.
+
+    None where that is small.
+    """
+    sizes = [int(size) for size in SIZES if size < left]
+    best = _frame(plan, asked, sizes[-1])[1] if sizes else 0.0
+    if best < _HOPE:
+        return None
+    return sizes[bisect_left(sizes, True, key=lambda size: _frame(plan, asked, size)[1] >= POWER * best)]
 
 
 def _chances(values: npt.ArrayLike, rows: int) -> FloatArray:

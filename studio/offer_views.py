@@ -32,8 +32,8 @@ def progress(offer: Offer, standing: Standing, kind: str) -> None:
         )
     if offer.uncovered:
         notes.append(
-            f"{plural(offer.uncovered, 'row')} came after the sample was drawn; the promise is not about them "
-            "until you draw again."
+            f"The sample says nothing yet of {plural(offer.uncovered, 'row')} that came later; the promise is not "
+            "about them until more are drawn and checked."
         )
     if notes:
         st.caption("  \n".join(notes))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import math
-
 import streamlit as st
 
 from calibration.plots import risk_coverage_figure
-from studio import domain_promises, domain_views, figure_views, kept_views, offer_views, promising, ui
+from studio import (
+    domain_promises,
+    domain_views,
+    draw_views,
+    drawing,
+    figure_views,
+    kept_views,
+    offer_views,
+    promising,
+    ui,
+)
 from studio.components.target import draggable
+from studio.drawing import Advice
 from studio.offer_views import roughly
 from studio.promising import Promise
 from studio.runtime import Studio
@@ -16,15 +25,8 @@ from studio.words import number, percent, plural
 from workspace import decisions
 from workspace.draws import Standing
 
-FIRST = 100  # rows of a first sample: fewer say little about where to draw the line
 LEAST_TARGET, MOST_TARGET = 1, 20  # percent
-FEWEST, MOST = 20, 500  # rows to draw at a time
 SURE = {"90%": 0.1, "95%": 0.05, "99%": 0.01}
-DRAW_HELP = (
-    "Rows are drawn by chance, and you decide them without seeing the suggestion: only such decisions can tell "
-    "how good all the other labels are. One large sample is worth more than several small ones, as every further "
-    "one makes the test stricter."
-)
 
 
 def nothing_yet(studio: Studio, run_id: str, dimension: str) -> None:
@@ -35,19 +37,9 @@ def nothing_yet(studio: Studio, run_id: str, dimension: str) -> None:
         f"Nobody has checked yet how good the labels of these {plural(rows, 'row')} are",
         "Draw some by chance and decide them blind: they tell how many of the others you can rely on.",
         key="nothing_checked",
-    ):
-        more = min(FIRST, rows)
-        if st.button(
-            f"Draw {plural(more, 'row')} to check",
-            key="draw",
-            icon=":material/casino:",
-            type="primary",
-            disabled=not more,
-            help=DRAW_HELP,
-        ):
-            with ui.guarded():
-                promising.draw_sample(studio, run_id, dimension, more)
-                offer_views.to_review(run_id, dimension)
+    ), ui.guarded():
+        advised = drawing.advice(studio, run_id, dimension)
+        draw_views.button(studio, run_id, dimension, advised, "primary")
 
 
 @st.fragment
@@ -64,10 +56,11 @@ def card(studio: Studio, run_id: str, dimension: str, kind: str, label: str | No
                 domain_views.draw(studio, by_domain, standing, kind, words=saying, table=picture)
                 return
             promise = promising.promise(studio, run_id, dimension, label=label, **options)
+            advised = drawing.advice(studio, run_id, dimension, label=label, **options)
             with saying:
-                _say(promise)
+                _say(promise, advised)
             offer_views.progress(promise, standing, kind)
-            _buttons(studio, promise, standing)
+            _buttons(studio, promise, standing, advised)
             kept_views.draw(studio, promise)
         with picture:
             _picture(promise)
@@ -112,7 +105,7 @@ def _asked(kind: str) -> dict[str, float]:
     return options
 
 
-def _say(promise: Promise) -> None:
+def _say(promise: Promise, advised: Advice) -> None:
     found, rows = promise.acceptance, promise.population
     target = f"At {percent(promise.epsilon)} error"
     if found.threshold is not None:
@@ -129,16 +122,16 @@ def _say(promise: Promise) -> None:
             f"{percent(found.bound, 1)} of them are. Their labels are at least {percent(found.threshold, 1)} sure."
         )
         return
-    if promise.checked < FIRST and not found.more:
+    if promise.checked < drawing.FIRST:
         checked = plural(promise.checked, "checked row") if promise.checked else "nothing checked yet"
         title = f"{target}, no row can be accepted yet: {checked} says too little."
         if promise.checked > 1:
             title = title.replace("says", "say")
-        about = f"With about {number(_missing(promise))} more, decided blind, this can be judged."
-    elif found.more:
-        title = f"{target}, no row can be accepted yet: about {plural(found.more, 'label')} more are missing."
-        time = f" That takes {roughly(promise.more_minutes)}." if promise.more_minutes else ""
-        about = f"{plural(promise.checked, 'row')} {_are(promise.checked)} checked, by chance and blind.{time}"
+        about = f"With about {number(advised.count)} more, decided blind, this can be judged."
+    elif advised.needed:
+        title = f"{target}, no row can be accepted yet: about {plural(advised.needed, 'label')} more are missing."
+        time = f"That takes {roughly(advised.minutes)}."
+        about = f"{plural(promise.checked, 'row')} {_are(promise.checked)} checked, by chance and blind. {time}"
     else:
         title = f"{target}, no row can be accepted: even the surest labels are wrong too often."
         about = (
@@ -149,20 +142,13 @@ def _say(promise: Promise) -> None:
     st.caption(about)
 
 
-def _buttons(studio: Studio, promise: Promise, standing: Standing) -> None:
+def _buttons(studio: Studio, promise: Promise, standing: Standing, advised: Advice) -> None:
     """The one thing to do next first."""
-    more = 0 if standing.waiting else _missing(promise)
     with st.container(horizontal=True, key="promise_buttons"):
         offer_views.buttons(studio, promise, standing)
-        if more and st.button(
-            f"Draw {plural(more, 'row')} to check",
-            key="draw",
-            icon=":material/casino:",
-            type="secondary" if promise.places.size else "primary",
-            help=DRAW_HELP,
-        ):
-            promising.draw_sample(studio, promise.run_id, promise.dimension, more)
-            offer_views.to_review(promise.run_id, promise.dimension)
+        if advised.count and not standing.waiting:
+            kind: Literal[primary, secondary] = "secondary" if promise.places.size else "primary"
+            draw_views.button(studio, promise.run_id, promise.dimension, advised, kind)
 
 
 def _picture(promise: Promise) -> None:
@@ -184,20 +170,6 @@ def _picture(promise: Promise) -> None:
         "the dots below the target. Drag the target to allow more or less.",
     )
     draggable("risk_coverage", "target", least=LEAST_TARGET, most=MOST_TARGET, target=round(100 * promise.epsilon))
-
-
-def _missing(promise: Promise) -> int:
-    """Rows to draw next: enough for a first picture, then what the promise lacks, then what widens it."""
-    left = promise.population + promise.uncovered - promise.checked
-    if promise.checked < FIRST:
-        wanted = max(promise.acceptance.more or 0, FIRST - promise.checked)
-    elif promise.acceptance.threshold is None:
-        wanted = promise.acceptance.more or 0
-    elif promise.acceptance.rows < promise.population:
-        wanted = promise.checked // 2
-    else:
-        wanted = FEWEST if promise.uncovered else 0
-    return min(max(10 * math.ceil(wanted / 10), FEWEST), MOST, left) if wanted else 0
 
 
 def _sure(promise: Promise) -> str:

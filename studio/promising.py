@@ -69,13 +69,11 @@ class Promise(Offer):
     """What may be promised of all rows together.
 
     `acceptance` says which rows and why; `curve` the error at every share that is accepted, None without any
-    checked row. `more_minutes`: deciding the labels that are missing for the promise, None where none are or no
-    number would do.
+    checked row.
     """
 
     acceptance: Acceptance
     curve: RiskCurve | None
-    more_minutes: float | None
 
 
 def part_of(domain: str | None, found: Acceptance) -> Part:
@@ -84,7 +82,7 @@ def part_of(domain: str | None, found: Acceptance) -> Part:
 
 
 def draw_sample(studio: Studio, run_id: str, dimension: str, rows: int) -> Drawn:
-    """Draw so many more rows by chance, to be decided blind: Review shows them in the order "sample".
+    """Draw so many more rows by chance, from all of them, to be decided blind; `studio.drawing` knows better ones.
 
     Raises RunError when nothing is left to draw.
     """
@@ -141,8 +139,7 @@ def promise(
     limit = np.inf if acceptance.threshold is None else acceptance.threshold
     asked = Asked(run_id, dimension, epsilon, delta, tolerance, label)
     offer = offered(studio, asked, known, known.confidence >= limit, (part_of(None, acceptance),), acceptance.why)
-    more = acceptance.more * pace(studio, run_id, dimension) if acceptance.more else None
-    return Promise(**vars(offer), acceptance=acceptance, curve=curve, more_minutes=more)
+    return Promise(**vars(offer), acceptance=acceptance, curve=curve)
 
 
 def offered(
@@ -270,10 +267,3 @@ def accept_promise(studio: Studio, offered: Offer) -> Kept:
 def withdraw_promise(studio: Studio, run_id: str, dimension: str, label: str | None = None) -> None:
     """Take an accepted promise back."""
     promises.withdraw(studio.store, run_id, dimension, label or WHOLE)
-
-
-def missing_labels(
-    studio: Studio, run_id: str, dimension: str, *, epsilon: float = EPSILON, delta: float = DELTA
-) -> int | None:
-    """About how many more blind labels the promise needs; 0 where it holds, None where no number would do."""
-    return promise(studio, run_id, dimension, epsilon=epsilon, delta=delta).acceptance.more

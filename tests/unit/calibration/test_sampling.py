@@ -132,6 +132,34 @@ def test_what_is_recommended_first_is_a_sample_of_everything() -> None:
     assert later.why.endswith("only these can be promised.")
 
 
+def test_a_recommendation_says_what_is_missing_and_stops_where_no_number_would_do() -> None:
+    said, wrong = workspace(3000)
+    checked = np.arange(150)
+    some = recommend(said, checked, wrong[:150], epsilon=0.05, look=2)
+    assert some.needed is not None
+    assert some.count >= 20
+    fixed = recommend(said, checked, wrong[:150], epsilon=0.05, look=2, count=33)
+    assert fixed.count == 33
+    hopeless = recommend(said, checked, np.ones(150, dtype=bool), epsilon=0.05)
+    assert (hopeless.count, hopeless.needed) == (0, None)
+    every = recommend(np.full(3000, 0.9), checked, np.zeros(150, dtype=bool), epsilon=0.05)
+    assert (every.count, every.needed) == (0, 0)  # all rows are accepted already
+
+
+def test_rows_without_a_chance_so_far_are_recommended_where_they_are_sure_and_a_few_of_the_others() -> None:
+    said, wrong = workspace(4000)
+    chance = np.where(np.arange(4000) < 3000, 0.05, 0.0)
+    checked = np.arange(150)
+    found = recommend(said, checked, wrong[:150], epsilon=0.1, inclusion=chance, look=2)
+    inside = found.rates == 1
+    assert (inside == (said >= said[inside].min())).all()
+    assert (found.rates[(chance == 0) & ~inside] == 0.05).all()
+    assert (found.rates[(chance > 0) & ~inside] == 0).all()
+    plain = recommend(said[:3000], checked, wrong[:150], epsilon=0.1, look=2)
+    assert found.needed == plain.needed
+    assert 40 <= found.count - plain.count <= 60  # a twentieth of the thousand
+
+
 @pytest.mark.parametrize(
     ("rates", "count", "drawn", "inclusion"),
     [
