@@ -26,11 +26,9 @@ import numpy.typing as npt
 
 from calibration.bounds import DELTA, betting_upper, check_share, clopper_pearson_upper, constant
 from calibration.logprobs import BoolArray, FloatArray, IntArray
-from calibration.planning import EPSILON, POWER, SIZES, believed, chance_to_pass
+from calibration.planning import EPSILON, POWER, SIZES, believed, chance_to_pass, first_tested
 
 _STEPS = 100  # sets looked at: the surest 1 %, 2 %, ... of the rows
-_NEAR_BEST = 0.9  # the first set tested is the smallest whose planned chance is this share of the best one
-_PLANNED_DELTA = 0.005  # which is planned for this level, whatever is asked for: see `_start`
 _COST_OF_BETS = 1.5  # times as many rows as the exact test needs
 _CLAIM = 10.0  # checked rows that the model's own claim weighs when more labels are planned
 
@@ -131,7 +129,7 @@ def accept(
         delta /= look * (look + 1)
     sets = _nested(sample)
     curve = _curve(sample, sets, delta)
-    first = _start(sets, sets.expected, epsilon)
+    first = int(first_tested(_worth(sets, sets.expected), sets.claimed, epsilon))
     failed = np.flatnonzero(curve.bound[first:] > epsilon)
     last = first + int(failed[0]) - 1 if failed.size else len(sets.rows) - 1
     if last < first:
@@ -280,20 +278,6 @@ def _curve(sample: _Sample, sets: _Sets, delta: float) -> RiskCurve:
     )
 
 
-def _start(sets: _Sets, expected: FloatArray, epsilon: float) -> int:
-    """The smallest set nearly as likely to pass as the best one, if confidences are true. It looks at no label.
-
-    `expected` [m]: checked rows in each set. Planned for one fixed level: a start that moves with delta would now
-    and then accept rows at 99 % confidence and none at 90 %. A strict one makes for a larger first set, in which
-    one unlucky mistake does not end everything; with confidences of real answers it gets more rows accepted at
-    every delta from 0.005 to 0.1 than a plan for that delta does.
-    """
-    passing = chance_to_pass(_worth(sets, expected), believed(sets.claimed, epsilon), epsilon, _PLANNED_DELTA)
-    if passing.max() == 0:
-        return int(expected.argmax())
-    return int(np.argmax(passing >= _NEAR_BEST * passing.max()))
-
-
 def _worth(sets: _Sets, expected: FloatArray) -> FloatArray:
     """Checked rows of a very large set that say as much: more where few are left unchecked, less for bets."""
     left = np.maximum(1 - expected / sets.rows, 1e-3)
@@ -308,7 +292,7 @@ def _nothing_yet(sets: _Sets, curve: RiskCurve, sample: _Sample, epsilon: float,
 
     def kept(more: int) -> bool:
         expected = sets.expected + more * sets.rows / total
-        first = _start(sets, expected, epsilon)
+        first = int(first_tested(_worth(sets, expected), sets.claimed, epsilon))
         passing = chance_to_pass(_worth(sets, expected)[first], error[first], epsilon, delta)
         return float(passing) >= POWER
 

@@ -18,7 +18,7 @@ from scipy.special import betaincinv
 
 from calibration.bounds import DELTA
 from calibration.logprobs import BoolArray, FloatArray, IntArray
-from calibration.planning import EPSILON, POWER, SIZES, believed, chance_to_pass
+from calibration.planning import EPSILON, POWER, SIZES, believed, chance_to_pass, first_tested
 from calibration.risk import RiskCurve, accept, risk_curve
 
 FIRST = 100  # rows of a first sample, from all rows: fewer say little about where the threshold will be
@@ -26,8 +26,8 @@ _FEWEST, _MOST = 20, 500  # rows that a recommendation asks for at a time
 _FRAMES = 30  # sets that a recommendation chooses among
 _DOUBTS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # quantiles of what the errors may be, all as likely
 _HOPE = 0.25  # chance that any number of labels will do, below which none are asked for
-_NEARLY = 0.9  # of the best
-_CLAIM = 30.0  # checked rows that the model's own claim weighs
+_NEARLY = 0.95  # of the best
+_CLAIM = 10.0  # checked rows that the model's own claim weighs
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +212,7 @@ class _Plan:
     threshold: FloatArray
     rows: IntArray
     checked: IntArray
+    claimed: FloatArray  # mean of 1 - confidence
     error: FloatArray  # [doubts, m], by what was seen and claimed
 
 
@@ -223,24 +224,28 @@ def _plan(said: FloatArray, curve: RiskCurve) -> _Plan:
     wrong = checked * curve.risk[at] + _CLAIM * claimed
     right = checked * (1 - curve.risk[at]) + _CLAIM * (1 - claimed)
     error = betaincinv(np.maximum(wrong, 1e-3), np.maximum(right, 1e-3), _DOUBTS[:, None])
-    return _Plan(curve.threshold[at], rows, checked, error)
+    return _Plan(curve.threshold[at], rows, checked, claimed, error)
 
 
 def _frame(plan: _Plan, asked: _Asked, count: int) -> tuple[int, float]:
     """The set of the plan to draw `count` rows from, and the chance of a promise then.
 
-    Of sets that get nearly the same number of rows accepted the largest: what is sure may be another row later.
+    It is the one with which most rows that nobody has looked at are accepted, as `accept` will test them: from the
+    first set on until one fails. Of those nearly as good the largest: what is sure may be another row later.
     """
     left = plan.rows - plan.checked
     part = np.tril(left[None, :] / np.maximum(left[:, None], 1))  # of what is drawn from a set, in those inside
     sample = np.minimum(plan.checked + count * part, plan.rows)
-    worth = sample / np.maximum(1 - sample / plan.rows, 1e-3)  # of a very large set
-    error = believed(plan.error, asked.epsilon)
-    passing = chance_to_pass(worth[:, None, :], error[None], asked.epsilon, asked.delta)
-    passing = np.tril(passing.transpose(1, 0, 2))  # [doubts, drawn from, accepted]
-    accepted = (passing * plan.rows).max(axis=2).mean(axis=0)
+    worth = np.tril(sample / np.maximum(1 - sample / plan.rows, 1e-3))
+    first = first_tested(worth, plan.claimed, asked.epsilon)
+    passing = chance_to_pass(worth[:, None], believed(plan.error, asked.epsilon), asked.epsilon, asked.delta)
+    tested = np.arange(plan.rows.size) >= first[:, None, None]
+    going_on = np.where(tested, np.minimum.accumulate(np.where(tested, passing, 1.0), axis=2), 0.0)
+    # [drawn from, doubts, accepted]: a set is the end where it passes and the next one does not.
+    ends = -np.diff(going_on, axis=2, append=0.0).clip(max=0.0)
+    accepted = (ends * (plan.rows - sample)[:, None]).sum(axis=2).mean(axis=1)
     frame = int(np.flatnonzero(accepted >= _NEARLY * accepted.max())[-1])
-    return frame, float(passing[:, frame].max(axis=1).mean())
+    return frame, float(going_on[frame, :, first[frame]].mean())
 
 
 def _needed(plan: _Plan, asked: _Asked, left: int) -> int | None:
