@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import streamlit as st
 
 from studio import drawing, offer_views
@@ -23,9 +21,7 @@ NEW = "A few are drawn from the rows that came since the last draw, too."
 ONCE = "One large sample is worth more than several small ones: every further one makes the test stricter."
 
 
-def button(
-    studio: Studio, run_id: str, dimension: str, advised: Advice, kind: Literal["primary", "secondary"]
-) -> None:
+def button(studio: Studio, run_id: str, dimension: str, advised: Advice, *, primary: bool) -> None:
     """Draws what is advised and goes to the rows; disabled where nothing is."""
     where = f", from the {number(advised.surest)} surest" if advised.surest is not None else ""
     why = [HELP, SUREST if where else "", NEW if advised.new else "", ONCE]
@@ -33,7 +29,7 @@ def button(
         f"Draw {plural(advised.count, 'row')} to check{where}",
         key="draw",
         icon=":material/casino:",
-        type=kind,
+        type="primary" if primary else "secondary",
         disabled=not advised.count,
         help=" ".join(filter(None, why)),
     ):

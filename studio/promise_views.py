@@ -32,14 +32,17 @@ SURE = {"90%": 0.1, "95%": 0.05, "99%": 0.01}
 def nothing_yet(studio: Studio, run_id: str, dimension: str) -> None:
     """What stands in place of the promise while nobody has checked anything, with the one way on."""
     rows = decisions.counts(studio.store, run_id, dimension).answered
-    with ui.empty_state(
-        "verified",
-        f"Nobody has checked yet how good the labels of these {plural(rows, 'row')} are",
-        "Draw some by chance and decide them blind: they tell how many of the others you can rely on.",
-        key="nothing_checked",
-    ), ui.guarded():
+    with (
+        ui.empty_state(
+            "verified",
+            f"Nobody has checked yet how good the labels of these {plural(rows, 'row')} are",
+            "Draw some by chance and decide them blind: they tell how many of the others you can rely on.",
+            key="nothing_checked",
+        ),
+        ui.guarded(),
+    ):
         advised = drawing.advice(studio, run_id, dimension)
-        draw_views.button(studio, run_id, dimension, advised, "primary")
+        draw_views.button(studio, run_id, dimension, advised, primary=True)
 
 
 @st.fragment
@@ -147,8 +150,7 @@ def _buttons(studio: Studio, promise: Promise, standing: Standing, advised: Advi
     with st.container(horizontal=True, key="promise_buttons"):
         offer_views.buttons(studio, promise, standing)
         if advised.count and not standing.waiting:
-            kind: Literal[primary, secondary] = "secondary" if promise.places.size else "primary"
-            draw_views.button(studio, promise.run_id, promise.dimension, advised, kind)
+            draw_views.button(studio, promise.run_id, promise.dimension, advised, primary=not promise.places.size)
 
 
 def _picture(promise: Promise) -> None:
