@@ -5,9 +5,8 @@
 SHELL := /bin/bash
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; raise SystemExit(not (3,11) <= sys.version_info[:2] < (3,14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-# What starts processes and waits for them runs alone, the rest side by side.
-ALONE := tests/unit/cluster tests/unit/cli tests/unit/test_readme.py
-BESIDE := --dist loadfile -n 2 $(addprefix --ignore=,$(ALONE))
+# In two lanes: what starts processes and waits for them, and everything else; see tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n 2 -m "not soak"
 
 .PHONY: studio helper test lint unit browser soak lock clean setup
 
@@ -36,12 +35,10 @@ lint: .venv/ready
 	$(BIN)/lint-imports
 
 test: lint browser
-	$(BIN)/python -m pytest -m "not soak" $(BESIDE) tests/unit tests/pages
-	$(BIN)/python -m pytest -m "not soak" $(ALONE) tests/cluster tests/crash tests/browser
+	$(PYTEST)
 
 unit: .venv/ready
-	$(BIN)/python -m pytest -m "not soak" $(BESIDE) tests/unit
-	$(BIN)/python -m pytest -m "not soak" $(ALONE)
+	$(PYTEST) tests/unit
 
 soak: .venv/ready browser
 	$(BIN)/python -m pytest -m soak

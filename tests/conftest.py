@@ -1,10 +1,11 @@
-"""Rules for every test: the same examples each time, and nothing left running."""
+"""Rules for every test: the same examples each time, two lanes when run side by side, and nothing left running."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
 import pytest
@@ -19,6 +20,31 @@ os.environ["WINNOW_ANSWERS"] = "off"
 
 # The exact weights, the same on every machine, without timing which form is the fastest.
 os.environ.setdefault("WINNOW_WEIGHTS", "f32")
+
+# What starts processes and waits for them is never run beside its like, only beside what just computes.
+WAITING = (
+    "tests/unit/cluster/",
+    "tests/unit/cli/",
+    "tests/unit/test_readme.py",
+    "tests/cluster/",
+    "tests/crash/",
+    "tests/browser/",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `pytest -n 2` one process takes all that waits, file by file, and the other one everything else."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    lanes = LoadScopeScheduling(config, log)
+    lanes._split_scope = _lane
+    return lanes
+
+
+def _lane(nodeid: str) -> str:
+    return "what waits" if nodeid.startswith(WAITING) else nodeid.partition("::")[0]
+
 
 GRACE = 20.0  # seconds a process that was told to stop may take for it
 
