@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from calibration.confusion import beyond_chance, kappa_of, label_counts
 from calibration.intervals import LEVEL, RESAMPLES, Estimate, Redraws, percentile_interval
@@ -97,6 +96,8 @@ def krippendorff_alpha(
     order. Source: Krippendorff 2011, "Computing Krippendorff's alpha-reliability", with the difference functions
     given there. The interval draws units again with replacement, keeping the values each unit was given.
     """
+    from scipy.stats import rankdata  # takes long to load, and few who import this need it
+
     values = np.asarray(ratings, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(f"ratings must have shape [units, raters], not {values.shape}")

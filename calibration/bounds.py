@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 from scipy.special import betaincinv
-from scipy.stats import hypergeom
 
 from calibration.logprobs import BoolArray, FloatArray
 
@@ -46,6 +45,8 @@ def clopper_pearson_upper(
     k, n, total = np.broadcast_arrays(k, n, np.asarray(rows, dtype=np.float64))
     if (n > total).any():
         raise ValueError("checked rows are a part of all rows")
+    from scipy.stats import hypergeom  # takes long to load, and few who import this need it
+
     low, high = k.copy(), total - (n - k)  # wrong rows there must be, and can be
     while (low < high).any():
         middle = np.ceil((low + high) / 2)

@@ -12,9 +12,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import logsumexp
-from scipy.stats import ks_2samp, norm
+from scipy.special import logsumexp, ndtr
 
 from calibration.logprobs import LOG_FLOOR, FloatArray, IntArray, as_logprobs, as_truth, log_softmax, top_label
 from calibration.metrics import Estimate, accuracy
@@ -161,7 +159,7 @@ def spiegelhalter(logprobs: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[float,
     if variance <= 1e-12:
         return 0.0, 1.0
     z = float(surprise / variance**0.5)
-    return z, float(2 * norm.sf(abs(z)))
+    return z, float(2 * ndtr(-abs(z)))
 
 
 def confidence_shift(before: npt.ArrayLike, now: npt.ArrayLike, *, alpha: float = ALPHA) -> Shift:
@@ -176,6 +174,8 @@ def confidence_shift(before: npt.ArrayLike, now: npt.ArrayLike, *, alpha: float 
             raise ValueError("confidences are a list of at least one number between 0 and 1")
     if not 0 < alpha < 1:
         raise ValueError("alpha lies between 0 and 1")
+    from scipy.stats import ks_2samp  # takes long to load, and few who import this need it
+
     test = ks_2samp(old, new)
     threshold, distance, p_value = float(test.statistic_location), float(test.statistic), float(test.pvalue)
     shares = [float((values > threshold).mean()) for values in (old, new)]
@@ -249,6 +249,8 @@ def _moved(scores: FloatArray, labels: IntArray, fitted_on: int, free: int) -> f
         slope = np.concatenate([[(off * hotter).sum()], off.sum(axis=0)])[:free]
         value = (seen * (moved - scores)).sum() - (price * moves**2).sum() / 2
         return -float(value), price * moves - slope
+
+    from scipy.optimize import minimize  # takes long to load, and few who import this need it
 
     found = minimize(unlikely, np.zeros(free), jac=True, method="L-BFGS-B", bounds=[(-3, 3)] * free)
     hotter, moved = maps(found.x)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.optimize import minimize
 from threadpoolctl import ThreadpoolController
 
 from calibration.head_evidence import Evidence
@@ -61,6 +60,8 @@ def fit_path(
     a Gaussian prior around zero. Log loss and prior together are convex and minimised by L-BFGS, for each pair
     from where the one before it ended, until a step is worth less than `tolerance` of them.
     """
+    from scipy.optimize import minimize  # takes long to load, and few who import this need it
+
     columns = scale.columns(seen)
     n, voices, k = seen.scores.shape
     flat = np.ascontiguousarray(seen.scores.transpose(1, 0, 2)).reshape(voices, n * k)

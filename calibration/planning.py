@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binom
 
 from calibration.bounds import DELTA, check_share
 from calibration.logprobs import FloatArray, IntArray
@@ -37,6 +36,8 @@ def chance_to_pass(
     """The chance that sets with this true `error` [...] pass the test with so many `checked` rows [...]."""
     check_share("delta", delta)
     n = np.floor(np.asarray(checked, dtype=np.float64))
+    from scipy.stats import binom  # takes long to load, and few who import this need it
+
     allowed = binom.ppf(delta, n, epsilon) - 1  # the most wrong ones that still pass; -1: not even none
     chance: FloatArray = np.where(n > 0, binom.cdf(allowed, n, error), 0.0)
     return np.nan_to_num(chance)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from calibration.intervals import NO_ROWS, Redraws, Undefined
 from calibration.logprobs import FloatArray, IntArray
@@ -29,6 +28,8 @@ def spearman(predicted: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     their mean rank. Source: Spearman 1904, "The proof and measurement of association between two things".
     Raises Undefined for fewer than two rows and when either side is the same in every row.
     """
+    from scipy.stats import rankdata  # takes long to load, and few who import this need it
+
     said, true = as_scores(predicted, truth)
     if said.size < 2:
         raise Undefined("One checked row has no order.")

@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
 
 from calibration.documents import Numbers
 from calibration.logprobs import BoolArray, FloatArray
@@ -105,6 +104,8 @@ def fit_isotonic(logprobs: npt.ArrayLike, truth: npt.ArrayLike) -> Isotonic:
     the fit is scikit-learn's, linear between corners and flat outside. No share seen in n rows is taken for
     certain: the curve stays within 1 / (n + 2) of 0 and 1. Raises ValueError for wrong shapes.
     """
+    from sklearn.isotonic import IsotonicRegression  # takes long to load, and few who import this need it
+
     given, shares = [], []
     for odds, hit in each_curve(logprobs, truth):
         curve = IsotonicRegression(out_of_bounds="clip").fit(expit(odds), hit.astype(np.float64))

@@ -19,7 +19,6 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t as student
 
 from calibration.logprobs import FloatArray, IntArray, as_logprobs, as_truth, log_softmax
 from calibration.metrics import LEVEL, Estimate
@@ -152,6 +151,8 @@ def mean_value(
     anywhere in the range, so that equal values do not promise certainty. Raises ValueError for wrong shapes and
     values.
     """
+    from scipy.stats import t as student  # takes long to load, and few who import this need it
+
     guesses, given = np.asarray(predicted, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if guesses.ndim != 1 or not low < high or not _inside(guesses, low, high) or not _inside(given, low, high):
         raise ValueError(f"predictions and values are lists of numbers between {low:g} and {high:g}")

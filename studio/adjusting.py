@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 
-from studio import fitting
 from studio.jobs import Asked, Job, Jobs, Report
 from workspace import adjusted, calibrators
 from workspace.answers import dimension_of, shape_of
@@ -75,6 +74,8 @@ class Adjusting:
         cancelled: Asked = lambda: False,
     ) -> int:
         """Adjust the rows of a run that wait for it, now; returns how many these were."""
+        from studio import fitting  # what learns takes long to load, and most processes never need it
+
         with self._lock:
             started = time.monotonic()
             with self._store.read() as con:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from calibration.pooling import Record, vote_weights
 from workspace.answers import RULE, answers_sql
 from workspace.current import judged_sql
 from workspace.facts import DimensionSpec, RunSpec
@@ -16,6 +15,9 @@ from workspace.runs import read_spec
 from workspace.store import Connection, Store
 from workspace.task import split_labels
 from workspace.truth import truth_sql
+
+if TYPE_CHECKING:
+    from calibration.pooling import Record
 
 
 class Fitness(msgspec.Struct, frozen=True):
@@ -59,6 +61,8 @@ def weights(store: Store, run_ids: Sequence[str]) -> list[Fitness]:
 
     Raises RunError for an unknown run.
     """
+    from calibration.pooling import vote_weights  # takes long to load, and few who import this need it
+
     with store.read() as con:
         specs = [read_spec(con, run_id) for run_id in run_ids]
         checked = [_checked(con, spec) for spec in specs]
@@ -91,6 +95,8 @@ def _agreement(answers: Sequence[_Checked]) -> float | None:
 
 
 def _record(answers: Sequence[_Checked], rate: float) -> Record:
+    from calibration.pooling import Record
+
     chance = sum(one.chance for one in answers) / len(answers) if answers else 0.5
     return Record(sum(one.right for one in answers), len(answers), chance, rate)
 
