@@ -84,8 +84,10 @@ ui.section("Correction")
 correction_views.draw(studio, fitted, visible=visible)
 
 ui.section("Totals")
-with ui.guarded():
+try:
     totals_views.draw(studio, run_id, dimension)
+except RunError as error:
+    st.caption(f"{error.title} {error.advice}")
 
 ui.section("Labels that may be wrong")
 suspect_views.draw(studio, fitted)

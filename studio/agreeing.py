@@ -73,8 +73,8 @@ class People:
     `same`: the share of the `rows` on which all who decided said the same. `apart`: of two people's answers to the
     same row, how often they differ, or for a score how far they are apart; the mean. `measures`: the one to judge
     by first. `each`: the same of every label of a multi dimension. `persons`, and where they cannot be told apart
-    `why_not`. `left_out` rows have no two answers to compare: somebody found no label right, which is no score and
-    no choice of labels.
+    `why_not`. `differing` rows, of scores the widest apart first. `left_out` rows have no two answers to compare:
+    somebody found no label right, which is no score and no choice of labels.
     """
 
     scored: bool
@@ -146,8 +146,8 @@ def compare(opinions: Opinions, kind: Kind, labels: Sequence[str]) -> People | N
                 tuple((name, said) for name, said in zip(opinions.people, row, strict=True) if said is not None),
                 spoken[place][opinions.newest[place]] or "",
             )
-            for place, row in zip(kept, rows, strict=True)
-            if len({said for said in row if said is not None}) > 1
+            for place, row in sorted(zip(kept, rows, strict=True), key=lambda one: -_width(one[1], kind))
+            if _width(row, kind)
         ),
     )
 
@@ -157,6 +157,15 @@ def _answer(said: str | None, kind: Kind) -> str | None:
     if said or said is None:
         return said
     return NONE if kind == "single" else None
+
+
+def _width(row: Sequence[str | None], kind: Kind) -> float:
+    """How far the answers to a row are apart: of scores the largest distance, else 1 where any two differ."""
+    answers = {said for said in row if said is not None}
+    if kind == "score":
+        values = [float(said) for said in answers]
+        return max(values) - min(values)
+    return float(len(answers) > 1)
 
 
 def _places(rows: Sequence[Sequence[str | None]], answers: Sequence[str]) -> Ratings:

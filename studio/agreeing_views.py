@@ -6,10 +6,11 @@ import streamlit as st
 
 from calibration import Estimate, wilson_interval
 from studio import agreeing, trust_views, ui
-from studio.agreeing import Measure, People, Person
+from studio.agreeing import Differing, Measure, People, Person
 from studio.runtime import Studio
 from studio.words import number, percent, plural
 from workspace import rows
+from workspace.task import SEPARATOR
 
 SHOWN_ROWS = 200
 FEW_PEOPLE = 4  # so many have a column of their own in the table of rows
@@ -51,12 +52,21 @@ def _numbers(found: People) -> None:
         plural(len(found.names), "person", "people"),
         "Rows that two or more people decided without seeing the suggestion: " + ", ".join(found.names) + ".",
     )
-    trust_views.metric(
-        "Same answer",
-        percent(found.same.value),
-        trust_views.interval(found.same),
-        "Share of these rows on which all who decided said the same, with its 95% interval.",
-    )
+    if found.scored:
+        trust_views.metric(
+            "Apart by",
+            f"{found.apart:.1f}",
+            f"{percent(found.same.value)} the same",
+            "Points between two people's scores of the same row, on average; under it the share of the rows on "
+            "which all gave the same score.",
+        )
+    else:
+        trust_views.metric(
+            "Same answer",
+            percent(found.same.value),
+            trust_views.interval(found.same),
+            "Share of these rows on which all who decided said the same, with its 95% interval.",
+        )
     for measure in found.measures:
         said = measure.found.estimate
         trust_views.metric(
@@ -142,6 +152,7 @@ def _differing(studio: Studio, run_id: str, dimension: str, found: People) -> No
     shown = found.differing[:SHOWN_ROWS]
     st.markdown(
         f"**They differ on {plural(len(found.differing), 'row')}.** The newest blind decision is taken as true."
+        + (" Those widest apart come first." if found.scored else "")
     )
     texts = rows.get(studio.store, [one.row_id for one in shown])
     apart = len(found.names) <= FEW_PEOPLE
@@ -149,12 +160,12 @@ def _differing(studio: Studio, run_id: str, dimension: str, found: People) -> No
         [
             {
                 "Text": texts[one.row_id].text,
+                "Taken as true": _written(one.newest),
                 **(
-                    {name: dict(one.said).get(name, "") for name in found.names}
+                    {name: _written(dict(one.said).get(name, "")) for name in found.names}
                     if apart
-                    else {"Said": ", ".join(f"{label} ({name})" for name, label in one.said)}
+                    else {"Said": _together(one, scored=found.scored)}
                 ),
-                "Taken as true": one.newest,
             }
             for one in shown
         ],
@@ -164,6 +175,20 @@ def _differing(studio: Studio, run_id: str, dimension: str, found: People) -> No
         key="differing",
         alt="Rows on which people differ, with what each said",
     )
+
+
+def _together(row: Differing, *, scored: bool) -> str:
+    """Who said what, the most frequent answer or the lowest score first: "negative: ann, bob; neutral: eve"."""
+    said: dict[str, list[str]] = {}
+    for name, label in row.said:
+        said.setdefault(label, []).append(name)
+    most = sorted(said.items(), key=lambda one: float(one[0]) if scored else -len(one[1]))
+    return "; ".join(f"{_written(label)}: {', '.join(names)}" for label, names in most)
+
+
+def _written(label: str) -> str:
+    """A label, or several of a multi dimension, for people."""
+    return label.replace(SEPARATOR, " + ")
 
 
 def _value(measure: Measure) -> str:

@@ -209,7 +209,7 @@ def review_table(
         lines,
         key=key,
         alt_text=alt,
-        columns={"Text": st.column_config.TextColumn(width="large"), **(columns or {})},
+        columns={"Text": st.column_config.TextColumn(width=300), **(columns or {})},
         pick=True,
     )
     wanted = [row_ids[place] for place in picked] or list(row_ids)

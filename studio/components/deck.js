@@ -295,9 +295,14 @@ class Deck {
     }
   }
 
+  // Whether its rows count as decided already, by others or by the same person.
+  get decidedBefore() {
+    return ["second", "chosen"].includes(this.settings.order)
+  }
+
   tally(item, action, by) {
     this.decidedAt = performance.now()
-    if (!this.counts) return
+    if (!this.counts || this.decidedBefore) return
     const counts = { ...this.counts, waiting: Math.max(0, this.counts.waiting - by) }
     if (action === "skip") counts.skipped += by
     else counts.decided += by

@@ -116,7 +116,7 @@ class View {
     if (counts.skipped) parts.push(number.format(counts.skipped) + " skipped")
     if (counts.median_seconds && counts.decided >= 5) {
       parts.push(`about ${counts.median_seconds.toFixed(1)} s a row`)
-      if (counts.waiting) parts.push(duration(counts.median_seconds * counts.waiting) + " left at this pace")
+      if (counts.waiting && !deck.decidedBefore) parts.push(duration(counts.median_seconds * counts.waiting) + " left at this pace")
     }
     this.pace.textContent = parts.join(", ")
   }

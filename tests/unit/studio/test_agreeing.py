@@ -99,6 +99,8 @@ def test_scores_are_compared_by_distance() -> None:
     assert found.apart == pytest.approx(2 / 3)
     assert [person.off for person in found.persons] == [0.5, 1.0, 0.5]
     assert found.verdict == "good"
+    wider = people_of(told(("1", "2"), ("1", "4"), ("2", "2"), ("9", "7")), "score", labels)
+    assert [row.row_id for row in wider.differing] == ["row 001", "row 003", "row 000"]
     assert [measure.title for measure in found.measures] == ["Krippendorff's alpha", "Alpha by order alone"]
 
 
