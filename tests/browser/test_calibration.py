@@ -111,7 +111,7 @@ def test_from_a_blind_sample_to_a_promise_and_back(page: Page, serve: Serve, tmp
 
     # Accepted, and taken back
     page.locator(".st-key-accept button").first.click()
-    expect(page.locator(".st-key-kept").get_by_text("accepted")).to_be_visible()
+    expect(page.locator(".st-key-kept").get_by_text("accepted").first).to_be_visible()
     page.locator(".st-key-withdraw button").click()
     expect(page.locator(".st-key-kept")).to_have_count(0)
     expect(page.locator(".st-key-accept button").first).to_be_enabled()
