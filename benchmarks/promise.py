@@ -16,6 +16,8 @@ more) and binomial intervals, in which the workspaces of a series are taken for 
 largest set above any threshold of the same confidences that keeps the error, found by knowing all labels.
 `hand_set`: accepting at a fixed calibrated confidence, and at one of the model's own. `looking`: of series in
 which labels are added until the promise is given, how many end in a broken one, without and with `look`.
+`drawn`: of the first 100 rows uniformly and 100 more, these uniformly as well or from the rows `recommend` says;
+`unseen_share` are the accepted rows that nobody had checked, the work a promise saves.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from benchmarks._answers import Answers, stored
 from calibration import accept, correct_label_bias, draw, log_softmax, top_label
 from calibration.choosing import choose
 from calibration.head import cross_fit_head, fit_head
+from calibration.sampling import recommend
 
 DELTA = 0.05
 EPSILONS = (0.02, 0.05, 0.1, 0.2)
@@ -44,9 +47,11 @@ WITH_HEAD = 4  # one series in so many
 FEWEST_ROWS = 300  # of answers that workspaces are made of
 MOST_CHECKED = 0.7  # of the rows of a workspace
 THINNED = 0.3
+FIRST, MORE = 100, 100  # rows drawn uniformly, and after them in either way
 FEWEST_PROMISES = 50  # of a setting that may be called the worst
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 Fitted = tuple[Floats, Floats]  # log-probabilities [m, k] of the checked rows out of fold, [N, k] of all rows
 
@@ -80,14 +85,28 @@ class Outcome:
     by_hand: dict[str, tuple[float, bool]]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What a sample got accepted: the share of the rows, that nobody had checked of them, and whether it broke."""
+
+    accepted: float
+    unseen: float
+    broken: bool
+
+
 def run(quick: bool, data: Path | None) -> dict[str, object]:
     """Shares over all promises; see the module for what they mean. `data` is not needed."""
     del data
     plain: list[Outcome] = []
     headed: list[Outcome] = []
+    drawn: dict[str, list[Drawn]] = {"uniform": [], "recommended": []}
     series = SERIES_QUICK if quick else SERIES
     for number, workspace in enumerate(_workspaces(series)):
         plain += _outcomes(number, workspace, _calibrated)
+        if MOST_CHECKED * len(workspace.truth) >= FIRST + MORE:
+            for epsilon in EPSILONS:
+                for name, found in _drawn(workspace, epsilon).items():
+                    drawn[name].append(found)
         if number % WITH_HEAD == 0:
             headed += _outcomes(number, workspace, _headed)
         if number % 40 == 39:
@@ -107,6 +126,14 @@ def run(quick: bool, data: Path | None) -> dict[str, object]:
             for name in plain[0].by_hand
         },
         "looking": {"unpaid": _looking(plain, paid=False), "paid": _looking(plain, paid=True)},
+        "drawn": {
+            name: {
+                "accepted_share": _mean([one.accepted for one in each]),
+                "unseen_share": _mean([one.unseen for one in each]),
+                "broken_share": _mean([one.broken for one in each]),
+            }
+            for name, each in drawn.items()
+        },
         "head": {"workspaces": len(headed) // len(EPSILONS), **_summary(headed)},
     }
 
@@ -187,13 +214,44 @@ def _outcomes(
             )
 
 
-def _at(said: Floats, wrong: npt.NDArray[np.bool_], threshold: float | None, epsilon: float) -> tuple[float, bool]:
+def _drawn(workspace: Workspace, epsilon: float) -> dict[str, Drawn]:
+    """Both ways to draw `MORE` rows after the first, asked about as often."""
+    first, rest = workspace.order[:FIRST], workspace.order[FIRST:]
+    said, wrong = _read(workspace, first)
+    advice = recommend(said, first, wrong[first], epsilon=epsilon, delta=DELTA, look=2, count=MORE)
+    inside = advice.rates == 1
+    # As the studio draws: the next rows of the part in the order there is; each part has a sample of its own.
+    chosen = np.concatenate([rest[inside[rest]], rest[~inside[rest]]])[:MORE]
+    found = {}
+    for name, more, part in (("uniform", rest[:MORE], np.ones_like(inside)), ("recommended", chosen, inside)):
+        checked = np.concatenate([first, more])
+        said, wrong = _read(workspace, checked)
+        is_checked = np.isin(np.arange(said.size), checked)
+        inclusion = np.where(part, is_checked[part].mean(), is_checked[~part].mean() if not part.all() else 0.0)
+        threshold = accept(
+            said, checked, wrong[checked], epsilon=epsilon, delta=DELTA, inclusion=inclusion, look=2
+        ).threshold
+        accepted, broken = _at(said, wrong, threshold, epsilon)
+        unseen = (said >= threshold) & ~is_checked if threshold is not None else np.zeros_like(is_checked)
+        found[name] = Drawn(accepted, float(unseen.mean()), broken)
+    return found
+
+
+def _read(workspace: Workspace, checked: Integers) -> tuple[Floats, Flags]:
+    """Confidences [N] with a calibrator fitted on the checked rows, out of fold for these, and what is wrong."""
+    out_of_fold, logprobs = _calibrated(workspace, checked)
+    logprobs[checked] = out_of_fold
+    label, said = top_label(logprobs)
+    return said, label != workspace.truth
+
+
+def _at(said: Floats, wrong: Flags, threshold: float | None, epsilon: float) -> tuple[float, bool]:
     """The share of rows at or above the threshold, and whether more than epsilon of them are wrong."""
     inside = said >= threshold if threshold is not None else np.zeros(said.size, dtype=np.bool_)
     return float(inside.mean()), bool(inside.any() and wrong[inside].mean() > epsilon)
 
 
-def _oracle(said: Floats, wrong: npt.NDArray[np.bool_], epsilon: float) -> float:
+def _oracle(said: Floats, wrong: Flags, epsilon: float) -> float:
     order = np.argsort(-said, kind="stable")
     error = np.cumsum(wrong[order]) / np.arange(1, said.size + 1)
     last = np.append(np.diff(said[order]) < 0, True)  # rows as sure as each other are taken together
