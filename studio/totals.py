@@ -22,7 +22,8 @@ from workspace.task import split_labels
 class Totals:
     """Shares of the labels in a run's covered rows (`names`, in task order), and for a score the mean as well.
 
-    Of a multi dimension each label has a share of its own. `checked` rows correct what the model says.
+    Of a multi dimension each label has a share of its own. `checked` rows correct what the model says; `weighted`:
+    they were drawn with unequal chances, and each counts as many rows as it stands for.
     """
 
     names: tuple[str, ...]
@@ -30,6 +31,7 @@ class Totals:
     mean: Total | None
     rows: int
     checked: int
+    weighted: bool
 
 
 def totals(studio: Studio, run_id: str, dimension: str) -> Totals:
@@ -46,9 +48,9 @@ def totals(studio: Studio, run_id: str, dimension: str) -> Totals:
     places = np.searchsorted(covered, found.checked[known])
     true = [str(found.truth[place]) for place in known]
     design: dict[str, Any] = {}
-    chance = found.inclusion[found.checked[known]]
-    if chance.min() != chance.max():
-        design = {"inclusion": chance, "strata": chance}
+    chance, stratum = found.inclusion[found.checked[known]], found.stratum[found.checked[known]]
+    if stratum.min() != stratum.max():
+        design = {"inclusion": chance, "strata": stratum}
     probabilities = found.probabilities[covered]
     kind = kind_of(asked)
     if kind == "multi":
@@ -64,7 +66,7 @@ def totals(studio: Studio, run_id: str, dimension: str) -> Totals:
             )[0]
             for at, name in enumerate(asked.labels)
         )
-        return Totals(asked.labels, shares, None, len(covered), len(known))
+        return Totals(asked.labels, shares, None, len(covered), len(known), found.uneven)
     with np.errstate(divide="ignore"):
         logprobs = np.log(probabilities)
     shares = class_shares(logprobs, places, np.array([asked.labels.index(label) for label in true]), **design)
@@ -73,4 +75,4 @@ def totals(studio: Studio, run_id: str, dimension: str) -> Totals:
         low, high = float(asked.labels[0]), float(asked.labels[-1])
         values = np.array([float(label) for label in true])
         mean = mean_value(found.value[covered], places, values, low=low, high=high, **design)
-    return Totals(asked.labels, shares, mean, len(covered), len(known))
+    return Totals(asked.labels, shares, mean, len(covered), len(known), found.uneven)

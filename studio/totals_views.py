@@ -19,6 +19,7 @@ def draw(studio: Studio, run_id: str, dimension: str) -> None:
     st.caption(
         f"Shares among {plural(found.rows, 'row')}. The model's own count is exact and may be wrong; the "
         f"{plural(found.checked, 'checked row')} are right and few. Corrected is both, with its 95% interval."
+        + (" They were not drawn equally often: each counts as many as it stands for." if found.weighted else "")
     )
     if found.mean is not None:
         _mean(found.mean)

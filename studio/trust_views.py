@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import streamlit as st
 
 from calibration import Assessment, Estimate, Metric
@@ -14,6 +15,7 @@ from studio.calibrating import Fitted
 from studio.runtime import Studio
 from studio.words import number, percent, plural
 from workspace import rows
+from workspace.draws import Sample
 from workspace.truth import Evidence, Source
 
 SHOWN_ROWS = 200
@@ -25,7 +27,7 @@ def draw(studio: Studio, fitted: Fitted, *, visible: bool) -> None:
     corrected = fitted.method != "none"
     with st.grid(4, key="numbers"):
         _numbers(studio, fitted, visible=visible)
-    _what_counts(fitted)
+    _what_counts(fitted, promising.sample(studio, fitted.run_id, fitted.dimension))
     bins_and_rows(studio, fitted, corrected=corrected)
 
 
@@ -79,13 +81,22 @@ def _point(found: Metric, other: Metric | None, word: str) -> None:
     )
 
 
-def _what_counts(fitted: Fitted) -> None:
+def _what_counts(fitted: Fitted, sample: Sample) -> None:
     """In words: what these numbers rest on, and what they leave out."""
     said = []
     if fitted.label is None and any(fitted.evidence.names):
         said.append("Every label of a row counts as a question of its own: it applies, or it does not.")
     if fitted.method != "none":
         said.append("What a correction does is judged on rows it was not fitted on.")
+    if sample.uneven:
+        right = ""
+        if fitted.kind in ("single", "boolean"):
+            weights = 1 / sample.inclusion[sample.checked]
+            share = percent(1 - float(np.average(sample.wrong, weights=weights)))
+            right = f" Of all rows about {share} are right, as the sample has it."
+        said.append(
+            f"Sure rows were drawn more often than others, and these numbers are of the checked rows.{right}"
+        )
     if fitted.left_out.words:
         said.append(f"Left out: {fitted.left_out.words}.")
     if fitted.before.rows_missing:

@@ -44,6 +44,8 @@ from workspace.scores import Reading, read_now
 from workspace.store import Connection, Store
 from workspace.truth import truth_sql
 
+_NOTICEABLE = 1.2  # times as often
+
 
 class Drawn(msgspec.Struct, frozen=True):
     """A sample that was drawn: which of its run and dimension, from 1 on, and its rows, all to be checked."""
@@ -91,6 +93,12 @@ class Sample:
         near = np.abs(values[None, :] - self.value[:, None]) <= tolerance
         chances: npt.NDArray[np.float64] = np.where(near, self.probabilities, 0.0).sum(axis=1)
         return np.minimum(chances, 1.0)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether some rows were drawn noticeably more often than others."""
+        chances = self.inclusion[self.inclusion > 0]
+        return bool(chances.size and chances.max() > _NOTICEABLE * chances.min())
 
     @property
     def wrong(self) -> npt.NDArray[np.bool_]:
