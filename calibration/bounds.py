@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import betaincinv
+from scipy.special import betaincinv, gammaincinv
 
 from calibration.logprobs import BoolArray, FloatArray
 
@@ -80,6 +80,26 @@ def betting_upper(weights: npt.ArrayLike, wrong: npt.ArrayLike, heaviest: float,
         refuted = np.logaddexp.reduce(capital) - np.log(len(_BETS)) >= -np.log(delta)
         low, high = (low, middle) if refuted else (middle, high)
     return high
+
+
+def poisson_upper(wrong: npt.ArrayLike, expected: npt.ArrayLike, delta: float = DELTA) -> FloatArray:
+    """Upper bound at 1 - delta of the error of sets whose rows had chances a little different; at most 1.
+
+    `wrong` [...]: checked rows of a set found wrong; `expected` [...]: its rows times the smallest chance any of
+    them had to be checked. Loses as much as the other chances are larger, and nothing else to speak of.
+
+    In random samples within strata, and in independent draws, the number found wrong is a sum of independent
+    indicators (a hypergeometric number is one: Vatutin, Mikhailov 1982), and its mean is at least the smallest
+    chance times the number that are wrong. No such sum with this mean is small more often than Poisson's
+    distribution is (Hoeffding 1956, "On the distribution of the number of successes in independent trials",
+    theorem 5; Anderson, Samuels 1967), whose exact bound this is; a delta above 1/3, where that does not hold,
+    counts as 1/3.
+    """
+    check_share("delta", delta)
+    most = gammaincinv(np.asarray(wrong, dtype=np.float64) + 1, 1 - min(delta, 1 / 3))
+    chances = np.asarray(expected, dtype=np.float64)
+    upper: FloatArray = np.where(chances > most, most / np.where(chances > most, chances, 1.0), 1.0)
+    return upper
 
 
 def constant(least: FloatArray, most: FloatArray) -> BoolArray:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from calibration.bounds import DELTA, betting_upper, check_share, clopper_pearson_upper, constant
+from calibration.bounds import DELTA, betting_upper, check_share, clopper_pearson_upper, constant, poisson_upper
 from calibration.logprobs import BoolArray, FloatArray, IntArray
 from calibration.planning import EPSILON, POWER, SIZES, believed, chance_to_pass, first_tested
 
@@ -89,6 +89,7 @@ class _Sets:
     expected: FloatArray  # checked rows inside, as many uniformly drawn ones as the design is worth
     heaviest: FloatArray  # largest weight 1 / inclusion inside
     even: BoolArray  # whether all rows inside had one chance
+    alike: FloatArray  # the smallest chance as a part of the mean one: 1 where all were alike
 
 
 def accept(
@@ -115,8 +116,8 @@ def accept(
     rows. They are tested one after the other, each at level delta, until one fails: fixed-sequence testing, under
     which the chance of any wrong promise is at most delta without further correction (Bauer 1991; Angelopoulos,
     Bates, Candes, Jordan, Lei 2021, "Learn then Test", section 3.2). The test is Clopper-Pearson's for N rows
-    (`clopper_pearson_upper`) in sets whose rows had all one chance, and a bet weighted by 1 / inclusion
-    (`betting_upper`) in the others.
+    (`clopper_pearson_upper`) in sets whose rows had all one chance, one that counts on the smallest chance where
+    they differ little (`poisson_upper`), and a bet weighted by 1 / inclusion (`betting_upper`) in the others.
 
     The order of rows changes nothing. Raises ValueError for wrong shapes and values.
     """
@@ -244,14 +245,16 @@ def _nested(sample: _Sample) -> _Sets:
     with np.errstate(divide="ignore"):
         weights = 1 / chance
         heaviest = 1 / least
+    # Kish's effective number of rows: equal to the count where all weights are.
+    expected = rows**2 / np.cumsum(weights)[rows - 1]
     return _Sets(
         threshold=threshold,
         rows=rows,
         claimed=np.cumsum(1 - ordered)[rows - 1] / rows,
-        # Kish's effective number of rows: equal to the count where all weights are.
-        expected=rows**2 / np.cumsum(weights)[rows - 1],
+        expected=expected,
         heaviest=heaviest,
         even=constant(least, most),
+        alike=rows * least / np.maximum(expected, 1e-12),
     )
 
 
@@ -265,7 +268,11 @@ def _curve(sample: _Sample, sets: _Sets, delta: float) -> RiskCurve:
     weight = np.concatenate(([0.0], np.cumsum(weights)))[seen]
     lost = np.concatenate(([0.0], np.cumsum(weights * bad)))[seen]
     bound = clopper_pearson_upper(mistakes, seen, delta, rows=sets.rows)
-    for at in np.flatnonzero(~sets.even):
+    nearly = ~sets.even & (sets.alike >= 1 / _COST_OF_BETS)
+    # Where fewer were checked than their chances say, these count.
+    expected = np.minimum(sets.rows / sets.heaviest, seen * sets.alike)
+    bound[nearly] = poisson_upper(mistakes[nearly], expected[nearly], delta)
+    for at in np.flatnonzero(~sets.even & ~nearly):
         bound[at] = betting_upper(weights[: seen[at]], bad[: seen[at]], sets.heaviest[at], delta)
     return RiskCurve(
         threshold=sets.threshold,
@@ -281,7 +288,8 @@ def _curve(sample: _Sample, sets: _Sets, delta: float) -> RiskCurve:
 def _worth(sets: _Sets, expected: FloatArray) -> FloatArray:
     """Checked rows of a very large set that say as much: more where few are left unchecked, less for bets."""
     left = np.maximum(1 - expected / sets.rows, 1e-3)
-    worth: FloatArray = np.where(sets.even, expected / left, expected / _COST_OF_BETS)
+    uneven = expected * np.maximum(sets.alike, 1 / _COST_OF_BETS)
+    worth: FloatArray = np.where(sets.even, expected / left, uneven)
     return worth
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, hypergeom
 
-from calibration.bounds import betting_upper, clopper_pearson_upper
+from calibration.bounds import betting_upper, clopper_pearson_upper, poisson_upper
 
 
 @given(st.integers(1, 400), st.data(), st.floats(0.001, 0.5))
@@ -72,6 +72,38 @@ def test_bets_are_lost_by_the_truth_no_more_often_than_promised(
         if bound < error - 1e-5:
             broken += float(np.where(inside, chance, 1 - chance).prod())
     assert broken <= delta + 1e-12
+
+
+def test_the_bound_by_the_smallest_chance_is_poissons_exact_one() -> None:
+    # Of Garwood's table (1936): 0, 1 and 10 seen, one-sided at 95 %.
+    assert poisson_upper([0, 1, 10], 100) == pytest.approx([0.02996, 0.04744, 0.16962], abs=1e-5)
+    assert poisson_upper([0, 5], [0.0, 3.0]).tolist() == [1, 1]
+    assert poisson_upper(2, 50, 0.9) == poisson_upper(2, 50, 1 / 3)
+
+
+@pytest.mark.parametrize("delta", [0.05, 0.3, 0.6])
+def test_of_samples_within_strata_that_bound_is_broken_no_more_often_than_promised(delta: float) -> None:
+    """By counting, however the wrong rows are spread over strata of which different shares were checked."""
+    sizes, counts = (40, 15, 9), (8, 4, 2)
+    seen = np.arange(sum(counts) + 1)
+    expected = sum(sizes) * min(count / size for count, size in zip(counts, sizes, strict=True))
+    bounds = poisson_upper(seen, expected, delta)
+    for spread in product(range(0, 41, 8), range(0, 16, 5), range(0, 10, 3)):
+        chances = np.ones(1)
+        for size, count, wrong in zip(sizes, counts, spread, strict=True):
+            chances = np.convolve(chances, hypergeom.pmf(np.arange(count + 1), size, wrong, count))
+        assert chances[bounds < sum(spread) / sum(sizes) - 1e-9].sum() <= delta + 1e-9
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.floats(0.05, 1), st.booleans()), min_size=3, max_size=7), st.floats(0.05, 0.6))
+def test_so_it_is_of_independent_draws(rows: list[tuple[float, bool]], delta: float) -> None:
+    chance, wrong = np.array([row[0] for row in rows]), np.array([row[1] for row in rows])
+    found = np.ones(1)
+    for one in chance[wrong]:
+        found = np.convolve(found, [1 - one, one])
+    bounds = poisson_upper(np.arange(found.size), len(rows) * chance.min(), delta)
+    assert found[bounds < wrong.mean() - 1e-9].sum() <= delta + 1e-9
 
 
 def test_bets_grow_sure_with_the_rows_and_say_nothing_of_rows_that_could_not_be_drawn() -> None:

@@ -317,3 +317,18 @@ def test_what_makes_no_sense_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"confidences|checked|between|looks"):
         accept(confidence, checked, wrong, **options)  # type: ignore[arg-type]
+
+
+def test_shares_that_differ_by_rounding_cost_next_to_nothing() -> None:
+    """As of two batches of rows, drawn from as evenly as whole rows allow."""
+    said, wrong = workspace(1330, sharpness=0.2)
+    batch = np.arange(1330) < 1000
+    checked = np.concatenate([uniform(1000, 111), 1000 + uniform(330, 39)])
+    wrong[:] = False
+    shares = np.where(batch, 111 / 1000, 39 / 330)
+    exact = accept(said, checked, wrong[checked])
+    rounded = accept(said, checked, wrong[checked], inclusion=shares)
+    apart = accept(said, checked, wrong[checked], inclusion=np.where(batch, 111 / 1000, 0.3))
+    assert exact.rows >= rounded.rows >= 0.95 * exact.rows
+    assert rounded.bound <= 1.2 * exact.bound
+    assert apart.bound > rounded.bound
