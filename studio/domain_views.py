@@ -55,10 +55,6 @@ def _say(promise: DomainPromise) -> None:
     accepted, rows = len(promise.places), promise.population
     left, target = rows - accepted, f"At {percent(promise.epsilon)} error in every domain"
     able = [name for name, one in promise.domains.items() if one.acceptance.threshold is not None]
-    together = (
-        f"Each domain is tested at {percent(1 - promise.each, 1)} confidence, so that all {len(promise.domains)} "
-        f"promises hold together with {percent(1 - promise.delta)}."
-    )
     if accepted:
         look = f", {roughly(promise.look_minutes)}" if left else ""
         st.subheader(
@@ -66,16 +62,16 @@ def _say(promise: DomainPromise) -> None:
             f"{number(left)} {'needs' if left == 1 else 'need'} a look{look}.",
             anchor=False,
         )
-        where = "" if len(able) == len(promise.domains) else f"They are of {_listed(able)}. "
-        st.caption(where + together)
+        if len(able) < len(promise.domains):
+            st.caption(f"They are of {_listed(able)}.")
         return
     if promise.missing:
         title = f"{target}, no row can be accepted yet: about {plural(promise.missing, 'label')} more are missing."
     else:
         title = f"{target}, no row can be accepted: even the surest labels are wrong too often."
     st.subheader(title, anchor=False)
-    time = f"Deciding them takes {roughly(promise.more_minutes)}. " if promise.missing else ""
-    st.caption(f"{plural(promise.checked, 'row')} checked, by chance and blind. {time}{together}")
+    time = f" Deciding them takes {roughly(promise.more_minutes)}." if promise.missing else ""
+    st.caption(f"{plural(promise.checked, 'row')} checked, by chance and blind.{time}")
 
 
 def _buttons(studio: Studio, promise: DomainPromise, standing: draws.Standing) -> None:
@@ -86,7 +82,7 @@ def _buttons(studio: Studio, promise: DomainPromise, standing: draws.Standing) -
         if not more or standing.waiting:
             return
         if st.button(
-            f"Draw {plural(more, 'row')} to check where they are missing",
+            f"Draw {plural(more, 'row')} to check",
             key="draw",
             icon=":material/casino:",
             type="secondary" if promise.places.size else "primary",
@@ -105,37 +101,35 @@ def _table(promise: DomainPromise) -> None:
         alt_text="What can be accepted in each domain, and what is missing",
         columns=_COLUMNS,
     )
+    st.caption(
+        f"Each domain is tested at {percent(1 - promise.each, 1)} confidence, so that all {len(promise.domains)} "
+        f"promises hold together with {percent(1 - promise.delta)}."
+    )
 
 
 def _line(name: str, one: Standing) -> dict[str, Any]:
     found = one.acceptance
     if found.threshold is not None:
-        missing = ""
-    elif found.more is None:
-        missing = "wrong too often"
+        checked, error = f"{number(found.checked)}, {number(found.wrong)} wrong", percent(found.bound, 1)
     else:
-        missing = f"about {plural(found.more, 'label')}"
-    accepted = found.threshold is not None
+        checked, error = number(one.checked), f"{number(found.more)} missing" if found.more else "too high"
     return {
         "Domain": named(name),
         "Rows": one.rows,
-        "Checked": one.checked,
         "Accepted": found.rows,
-        "Wrong": f"{number(found.wrong)} of {number(found.checked)}" if accepted else "",
-        "At most": percent(found.bound, 1) if accepted else "",
-        "Missing": missing,
+        "Checked": checked,
+        "Error": error,
     }
 
 
 _COLUMNS = {
-    "Checked": st.column_config.NumberColumn(
-        help="Rows of the blind sample that were decided", format="localized"
-    ),
     "Rows": st.column_config.NumberColumn(format="localized"),
     "Accepted": st.column_config.NumberColumn(help="Rows that can be accepted", format="localized"),
-    "Wrong": st.column_config.TextColumn(help="Of the checked rows among the accepted"),
-    "At most": st.column_config.TextColumn(help="The error among the accepted rows is at most this"),
-    "Missing": st.column_config.TextColumn(help="Blind labels until something can be accepted here"),
+    "Checked": st.column_config.TextColumn(help="Of the accepted rows; of all rows where none can be accepted"),
+    "Error": st.column_config.TextColumn(
+        help="Among the accepted rows it is at most this. Where none can be accepted: about how many blind labels "
+        "are missing, or that it is too high."
+    ),
 }
 
 
