@@ -9,7 +9,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from studio import domain_promises, kept_views, offer_views, ui
 from studio.domain_promises import DomainPromise, Standing, named
-from studio.offer_views import roughly
+from studio.offer_views import missing_words, roughly
 from studio.runtime import Studio
 from studio.words import number, percent, plural
 from workspace import draws
@@ -66,7 +66,7 @@ def _say(promise: DomainPromise) -> None:
             st.caption(f"They are of {_listed(able)}.")
         return
     if promise.missing:
-        title = f"{target}, no row can be accepted yet: about {plural(promise.missing, 'label')} more are missing."
+        title = f"{target}, no row can be accepted yet: about {missing_words(promise.missing)}."
     else:
         title = f"{target}, no row can be accepted: even the surest labels are wrong too often."
     st.subheader(title, anchor=False)
@@ -110,9 +110,12 @@ def _table(promise: DomainPromise) -> None:
 def _line(name: str, one: Standing) -> dict[str, Any]:
     found = one.acceptance
     if found.threshold is not None:
-        checked, error = f"{number(found.checked)}, {number(found.wrong)} wrong", percent(found.bound, 1)
+        checked, error = (
+            f"{number(found.checked)}, {number(found.wrong)} wrong",
+            f"at most {percent(found.bound, 1)}",
+        )
     else:
-        checked, error = number(one.checked), f"{number(found.more)} missing" if found.more else "too high"
+        checked, error = number(one.checked), f"{number(found.more)} to check" if found.more else "too high"
     return {
         "Domain": named(name),
         "Rows": one.rows,
@@ -127,8 +130,8 @@ _COLUMNS = {
     "Accepted": st.column_config.NumberColumn(help="Rows that can be accepted", format="localized"),
     "Checked": st.column_config.TextColumn(help="Of the accepted rows; of all rows where none can be accepted"),
     "Error": st.column_config.TextColumn(
-        help="Among the accepted rows it is at most this. Where none can be accepted: about how many blind labels "
-        "are missing, or that it is too high."
+        help="Among the accepted rows. Where none can be accepted: about how many more have to be checked, or "
+        "that it is too high."
     ),
 }
 

@@ -76,3 +76,8 @@ def roughly(minutes: float) -> str:
     """How long it takes, for people."""
     words = duration(60 * minutes)
     return words if words.startswith("a few") else f"about {words}"
+
+
+def missing_words(labels: int) -> str:
+    """ "1 more label is missing", "20 more labels are missing"."""
+    return f"{plural(labels, 'more label')} {'is' if labels == 1 else 'are'} missing"

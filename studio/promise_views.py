@@ -18,7 +18,7 @@ from studio import (
 )
 from studio.components.target import draggable
 from studio.drawing import Advice
-from studio.offer_views import roughly
+from studio.offer_views import missing_words, roughly
 from studio.promising import Promise
 from studio.runtime import Studio
 from studio.words import number, percent, plural
@@ -132,7 +132,7 @@ def _say(promise: Promise, advised: Advice) -> None:
             title = title.replace("says", "say")
         about = f"With about {number(advised.count)} more, decided blind, this can be judged."
     elif advised.needed:
-        title = f"{target}, no row can be accepted yet: about {plural(advised.needed, 'label')} more are missing."
+        title = f"{target}, no row can be accepted yet: about {missing_words(advised.needed)}."
         time = f"That takes {roughly(advised.minutes)}."
         about = f"{plural(promise.checked, 'row')} {_are(promise.checked)} checked, by chance and blind. {time}"
     else:
