@@ -4,10 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from studio import calibrating, domain_promises, promising, scorecard, ui
+from studio import calibrating, domain_promises, drawing, promising, scorecard, ui
 from studio.runtime import Studio
 from tests.pages import checked_workspace as checked
 from tests.pages.conftest import OpenPage, press, said
@@ -123,6 +124,30 @@ def test_drawing_leads_to_the_rows_and_back_to_how_far_they_are(
     assert "23 of 100 checked" in [bar.text for bar in app.get("progress")]
     assert app.button(key="check_sample").label == "Check 77 rows"
     assert "draw" not in buttons(app)
+
+
+def test_after_the_first_rows_those_are_drawn_that_would_help_most(
+    page: Callable[[], AppTest], studio: Studio, store: Store, tmp_path: Path
+) -> None:
+    run = checked.fill(store, tmp_path, 600, gold=False)
+    check_sample(studio, run, 100)
+    app = page()
+    for target in (5, 20):
+        app.slider(key="target").set_value(target).run()
+        advised = drawing.advice(studio, run, "mood", epsilon=target / 100)
+        where = f"Draw {advised.count} rows to check, from the {advised.surest} surest"
+        assert app.button(key="draw").label == where
+        assert "the same chance to be drawn" in app.button(key="draw").help
+        assert f"about {advised.needed} labels more are missing" in app.subheader[0].value
+    app.button(key="draw").click().run()
+    assert not app.exception
+    assert app.title[0].value == "Review"
+    waiting = {item.row_id for item in decisions.queue(store, run, "mood", session="s", order="sample", limit=500)}
+    assert len(waiting) == advised.count
+    assert waiting <= set(advised.among or ())
+    found = promising.sample(studio, run, "mood")
+    inside = np.isin(found.row_ids, advised.among)
+    assert len(set(found.inclusion[inside].tolist())) == 1
 
 
 def test_what_is_promised_follows_the_target_and_can_be_accepted_and_withdrawn(
