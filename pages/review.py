@@ -11,7 +11,7 @@ ORDERS: dict[str, decisions.Order] = {
     "In file order": "file",
     "Rows that break a rule": "flagged",
     "Blind sample": "sample",
-    "Second opinion": "second",
+    "Decided by others": "second",
     "Chosen rows": "chosen",
 }
 BLIND = ("random", "sample", "second", "chosen")  # decided without seeing the suggestion first
@@ -60,7 +60,7 @@ with choice:
     chosen = among[2] if among[:2] == (run_id, dimension) else ()
     drawn = draws.standing(store, run_id, dimension)
     second = reviewers.unseen(store, run_id, dimension, run_views.reviewer(store, run_id, dimension))
-    seconding = second or st.session_state.get("order") == "Second opinion"
+    seconding = second or st.session_state.get("order") == "Decided by others"
     offered = {"flagged": ruled, "sample": drawn.drawn, "second": seconding, "chosen": chosen}
     order = st.selectbox(
         "Order",
@@ -68,7 +68,7 @@ with choice:
         key="order",
         bind="query-params",
         help="Uncertain first finds the mistakes. The blind sample, drawn on the Calibration page, tells how good "
-        "the labels are; a second opinion, on rows others decided blind, how far people agree.",
+        "the labels are; rows that others decided, which you decide blind as well, how far people agree.",
     )
     domains = [name for name, _ in rows.domains(store) if name]
     domain = None

@@ -59,11 +59,11 @@ class Person:
 
 @dataclass(frozen=True)
 class Differing:
-    """A row on which people differ: what each said, in the order of the people, and what was said last."""
+    """A row on which people differ: what each said, in the order of the people, and the label that counts."""
 
     row_id: str
     said: tuple[tuple[str, str], ...]
-    newest: str
+    counts: str
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,9 @@ class People:
     `same`: the share of the `rows` on which all who decided said the same. `apart`: of two people's answers to the
     same row, how often they differ, or for a score how far they are apart; the mean. `measures`: the one to judge
     by first. `each`: the same of every label of a multi dimension. `persons`, and where they cannot be told apart
-    `why_not`. `differing` rows, of scores the widest apart first. `left_out` rows have no two answers to compare:
-    somebody found no label right, which is no score and no choice of labels.
+    `why_not`. `differing` rows, of scores the widest apart first; `settled` others were decided once more since.
+    `left_out` rows have no two answers to compare: somebody found no label right, which is no score and no choice
+    of labels.
     """
 
     scored: bool
@@ -88,6 +89,7 @@ class People:
     persons: tuple[Person, ...]
     why_not: str
     differing: tuple[Differing, ...]
+    settled: int
 
     @property
     def verdict(self) -> Literal["good", "fair", "poor", "undefined"]:
@@ -144,10 +146,13 @@ def compare(opinions: Opinions, kind: Kind, labels: Sequence[str]) -> People | N
             Differing(
                 opinions.row_ids[place],
                 tuple((name, said) for name, said in zip(opinions.people, row, strict=True) if said is not None),
-                spoken[place][opinions.newest[place]] or "",
+                opinions.counts[place] or NONE,
             )
             for place, row in sorted(zip(kept, rows, strict=True), key=lambda one: -_width(one[1], kind))
-            if _width(row, kind)
+            if _width(row, kind) and not opinions.settled[place]
+        ),
+        settled=sum(
+            _width(row, kind) > 0 and opinions.settled[place] for place, row in zip(kept, rows, strict=True)
         ),
     )
 

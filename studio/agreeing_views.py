@@ -50,7 +50,9 @@ def _numbers(found: People) -> None:
         "Decided by several",
         number(found.rows),
         plural(len(found.names), "person", "people"),
-        "Rows that two or more people decided without seeing the suggestion: " + ", ".join(found.names) + ".",
+        "Rows that two or more people decided without seeing the suggestion; what each said first counts here: "
+        + ", ".join(found.names)
+        + ".",
     )
     if found.scored:
         trust_views.metric(
@@ -84,12 +86,18 @@ def _in_words(found: People) -> None:
     if found.verdict in ("fair", "poor"):
         said.append(_for_the_promise(found))
     if found.verdict == "poor":
-        said.append("Say more clearly what the labels mean, then settle the rows below.")
+        said.append("Say more clearly what the labels mean.")
     if found.rows < agreeing.FEW_ROWS:
-        said.append(f"{plural(found.rows, 'row')} can mislead; more second opinions in Review would tell.")
+        said.append(
+            f"{plural(found.rows, 'row')} can mislead: decide more, in Review in the order “Decided by others”."
+        )
     if found.left_out:
         said.append(
             f"Left out: {plural(found.left_out, 'row')} with fewer than two answers, as a person found none right."
+        )
+    if found.settled:
+        said.append(
+            f"{plural(found.settled, 'row was', 'rows were')} settled since, which changes none of these numbers."
         )
     if found.differing and found.why_not:
         said.append(found.why_not)
@@ -150,9 +158,10 @@ def _differing(studio: Studio, run_id: str, dimension: str, found: People) -> No
     if not found.differing:
         return
     shown = found.differing[:SHOWN_ROWS]
+    first = " Those widest apart come first." if found.scored else ""
     st.markdown(
-        f"**They differ on {plural(len(found.differing), 'row')}.** The newest blind decision is taken as true."
-        + (" Those widest apart come first." if found.scored else "")
+        f"**{plural(len(found.differing), 'row')} to settle.** The newest decision counts; decide again to settle "
+        f"one.{first}"
     )
     texts = rows.get(studio.store, [one.row_id for one in shown])
     apart = len(found.names) <= FEW_PEOPLE
@@ -160,7 +169,7 @@ def _differing(studio: Studio, run_id: str, dimension: str, found: People) -> No
         [
             {
                 "Text": texts[one.row_id].text,
-                "Taken as true": _written(one.newest),
+                "Counts": _written(one.counts),
                 **(
                     {name: _written(dict(one.said).get(name, "")) for name in found.names}
                     if apart

@@ -1,11 +1,12 @@
 """What several people said about the same rows without seeing the model's suggestion, and who has not said yet.
 
-One person is who writes the name alike, in capitals or not. Of a person's standing decisions on a row the newest
-counts, and only if it was blind: a suggestion in sight makes people agree who would not.
+One person is who writes the name alike, in capitals or not. What a person thinks is what the person decided first,
+and only if that was blind: a suggestion in sight makes people agree who would not, and so does what others said.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from workspace.current import JUDGEMENTS, judged_sql
@@ -20,13 +21,20 @@ UNSEEN = f"""
         and not bool_or(lower(reviewer) = lower($reviewer))"""
 
 _OPINIONS = f"""
+judgements as (
+    select row_id, lower(reviewer) as person, reviewer, blind, clock, session, seq,
+        case when action = 'reject' then '' else label end as said
+    from standing semi join (from run_rows where run_id = $run) planned using (row_id)
+    where action in {JUDGEMENTS}
+),
 opinions as (
-    from (
-        from standing where action in {JUDGEMENTS}
-        qualify row_number() over
-            (partition by row_id, lower(reviewer) order by clock desc, session desc, seq desc) = 1
-    ) semi join (from run_rows where run_id = $run) planned using (row_id)
-    where blind qualify count(*) over (partition by row_id) > 1
+    select row_id, person, last(reviewer order by clock, session, seq) as name, min(clock) as first_at,
+        first(said order by clock, session, seq) as said, first(blind order by clock, session, seq) as blind
+    from judgements group by row_id, person
+),
+counting as (
+    select row_id, last(said order by clock, session, seq) as counts, max(clock) as last_at
+    from judgements group by row_id
 )"""
 
 
@@ -35,14 +43,16 @@ class Opinions:
     """Rows that several people decided blind.
 
     `row_ids` ascending; `people`, whoever decided most of these rows first; `said`: of each row and each person
-    the label, "" where the person found none right, None where the person did not decide. `newest`: of each row
-    the place of the person who decided last.
+    the label, "" where the person found none right, None where the person did not decide. `counts`: the label of
+    each row that counts, that of the newest decision; `settled`: whether that one was taken when all these people
+    had said theirs.
     """
 
     row_ids: tuple[str, ...]
     people: tuple[str, ...]
     said: tuple[tuple[str | None, ...], ...]
-    newest: tuple[int, ...]
+    counts: tuple[str, ...]
+    settled: tuple[bool, ...]
 
 
 def known_as(reviewer: str) -> str:
@@ -56,23 +66,27 @@ def opinions(store: Store, run_id: str, dimension: str) -> Opinions:
         cte, parameters = judged_sql(read_spec(con, run_id).task_name, dimension)
         found = con.execute(
             f"""{cte}, {_OPINIONS}
-            select row_id, lower(reviewer), reviewer, case when action = 'reject' then '' else label end
-            from opinions order by row_id, clock, session, seq""",
+            select row_id, person, name, said, counts, last_at > max(first_at) over (partition by row_id)
+            from opinions join counting using (row_id)
+            where blind qualify count(*) over (partition by row_id) > 1 order by row_id, person""",
             {**parameters, "run": run_id},
         ).fetchall()
     names: dict[str, str] = {}
-    decided: dict[str, int] = {}
+    decided: Counter[str] = Counter()
     by_row: dict[str, dict[str, str]] = {}
-    for row_id, key, name, label in found:
-        names[key] = name
-        decided[key] = decided.get(key, 0) + 1
-        by_row.setdefault(row_id, {})[key] = label
-    people = sorted(decided, key=lambda key: (-decided[key], key))
+    ends: dict[str, tuple[str, bool]] = {}
+    for row_id, person, name, said, counts, settled in found:
+        names[person] = name
+        decided[person] += 1
+        by_row.setdefault(row_id, {})[person] = said
+        ends[row_id] = (counts, settled)
+    people = sorted(decided, key=lambda person: (-decided[person], person))
     return Opinions(
         tuple(by_row),
-        tuple(names[key] for key in people),
-        tuple(tuple(said.get(key) for key in people) for said in by_row.values()),
-        tuple(people.index(list(said)[-1]) for said in by_row.values()),
+        tuple(names[person] for person in people),
+        tuple(tuple(said.get(person) for person in people) for said in by_row.values()),
+        tuple(counts for counts, _ in ends.values()),
+        tuple(settled for _, settled in ends.values()),
     )
 
 

@@ -34,9 +34,9 @@ def test_people_are_compared_once_there_are_two_and_where_they_differ_is_one_cli
     assert "People agree poorly." in warning.value
     assert "each errs on about 12% of the rows" in warning.value
     assert "nobody can tell who is right" in warning.value
-    assert "**They differ on 10 rows.**" in said(app)
+    assert "**10 rows to settle.**" in said(app)
     table = differing(app)
-    assert (len(table), list(table["Taken as true"]) == list(table["Ben"])) == (10, True)
+    assert (len(table), list(table["Counts"]) == list(table["Ben"])) == (10, True)
     app.button(key="differing_review").click().run()
     assert not app.exception
     assert app.selectbox(key="order").value == "Chosen rows"
@@ -44,7 +44,7 @@ def test_people_are_compared_once_there_are_two_and_where_they_differ_is_one_cli
 
 def differing(app: AppTest) -> pd.DataFrame:
     """What is shown of the rows people differ on."""
-    return next(frame.value for frame in app.dataframe if "Taken as true" in frame.value)
+    return next(frame.value for frame in app.dataframe if "Counts" in frame.value)
 
 
 def ben_decides(studio: Studio, run: str, numbers: range, *, every: int) -> None:

@@ -140,11 +140,11 @@ def test_reviewers_who_differ_are_told_so(store: Store) -> None:
     assert event.sentence == "Reviewers differ on 1 row of sentiment"
 
 
-def test_rows_others_decided_blind_are_offered_for_a_second_opinion(store: Store) -> None:
+def test_rows_others_decided_blind_are_offered_to_decide_once_more(store: Store) -> None:
     run = seed(store, TEXTS)[0].run_id
     decide_all(store, run)
-    assert "Second opinion" not in review_page(run=run).selectbox(key="order").options
-    at = review_page(run=run, reviewer="ben", order="Second opinion")
+    assert "Decided by others" not in review_page(run=run).selectbox(key="order").options
+    at = review_page(run=run, reviewer="ben", order="Decided by others")
     assert (sent(at)["order"], sent(at)["blind"], sent(at)["reviewer"]) == ("second", True, "ben")
     assert not at.main.markdown
     events = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -20,8 +21,9 @@ def told(*rows: str | tuple[str | None, ...], people: int = 2) -> Opinions:
     """Answers of ann, bob, eve: a word of letters such as "np" or a tuple; "-" and None stand for no answer."""
     words = {"n": "negative", "u": "neutral", "p": "positive", "x": "", "-": None}
     said = tuple(tuple(words[letter] for letter in row) if isinstance(row, str) else row for row in rows)
-    newest = tuple(max(place for place, one in enumerate(row) if one is not None) for row in said)
-    return Opinions(tuple(f"row {i:03}" for i in range(len(rows))), ("ann", "bob", "eve")[:people], said, newest)
+    counts = tuple([one for one in row if one is not None][-1] for row in said)
+    ids = tuple(f"row {i:03}" for i in range(len(rows)))
+    return Opinions(ids, ("ann", "bob", "eve")[:people], said, counts, (False,) * len(rows))
 
 
 def people_of(
@@ -33,7 +35,7 @@ def people_of(
 
 
 def test_nothing_is_said_of_nothing() -> None:
-    assert agreeing.compare(Opinions((), (), (), ()), "single", MOODS) is None
+    assert agreeing.compare(Opinions((), (), (), (), ()), "single", MOODS) is None
 
 
 def test_two_people_have_cohens_kappa_and_the_rows_they_differ_on() -> None:
@@ -55,6 +57,14 @@ def test_two_people_have_cohens_kappa_and_the_rows_they_differ_on() -> None:
     )
     assert [person.apart for person in found.persons] == [None, None]
     assert found.why_not == agreeing.ONLY_TWO
+
+
+def test_settled_rows_are_counted_and_no_longer_listed() -> None:
+    before = told("np", "nn", "un")
+    found = people_of(replace(before, counts=("positive", "negative", "neutral"), settled=(True, True, False)))
+    assert ([one.row_id for one in found.differing], found.settled) == (["row 002"], 1)
+    unsettled = people_of(before)
+    assert (found.same, found.measures) == (unsettled.same, unsettled.measures)
 
 
 def test_agreement_about_one_label_alone_is_undefined_in_words() -> None:
