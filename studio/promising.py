@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration.risk import Acceptance, RiskCurve, accept, risk_curve
-from studio.remembering import remembered
+from studio.remembering import remembered, stays
 from studio.runtime import Studio
 from workspace import adjusted, calibrators, decisions, draws, promises
 from workspace.answers import dimension_of, shape_of
@@ -97,11 +97,14 @@ def standing(studio: Studio, run_id: str, dimension: str) -> Standing:
 def sample(studio: Studio, run_id: str, dimension: str) -> Sample:
     """What the blind sample of a run says of the labels as they are read now."""
     key = ("sample", run_id, dimension)
-    now = (
-        promises.heard_with(studio.store, run_id, dimension),
-        calibrators.adjusted_rows(studio.store, run_id, dimension),
-    )
-    return remembered(studio, key, run_id, lambda: draws.sample(studio.store, run_id, dimension), of=now)
+    read_with = _read_with(studio, run_id, dimension)
+    return remembered(studio, key, run_id, lambda: draws.sample(studio.store, run_id, dimension), of=read_with)
+
+
+def _read_with(studio: Studio, run_id: str, dimension: str) -> tuple[str, int]:
+    """What a sample depends on beside what models and people said."""
+    heard = promises.heard_with(studio.store, run_id, dimension)
+    return heard, calibrators.adjusted_rows(studio.store, run_id, dimension)
 
 
 def promise(
@@ -248,7 +251,7 @@ def accept_promise(studio: Studio, offered: Offer) -> Kept:
         raise RunError("Rows of the sample still wait to be checked.", "Decide them first; a part may mislead.")
     if adjusted.waiting(studio.store, run_id, dimension):
         raise RunError("The calibration is still being applied.", "Wait until it is, and look again.")
-    return promises.keep(
+    kept = promises.keep(
         studio.store,
         run_id,
         dimension,
@@ -262,6 +265,9 @@ def accept_promise(studio: Studio, offered: Offer) -> Kept:
         sentence=offered.sentence,
         reading=offered.sample.reading,
     )
+    # Labels stay read as they were in this sample, so it need not be looked at again.
+    stays(studio, ("sample", run_id, dimension), _read_with(studio, run_id, dimension))
+    return kept
 
 
 def withdraw_promise(studio: Studio, run_id: str, dimension: str, label: str | None = None) -> None:

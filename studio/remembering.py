@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -53,3 +53,11 @@ def remembered(
     with _guard:
         _known[studio][key] = _Known(now, of, value, ended + PATIENCE * (ended - started))
     return value
+
+
+def stays(studio: Studio, key: tuple[object, ...], of: object) -> None:
+    """What is known under this key, if anything, is as true for this `of`: that changed and the result did not."""
+    with _guard:
+        known = _known.setdefault(studio, {})
+        if key in known:
+            known[key] = replace(known[key], of=of)

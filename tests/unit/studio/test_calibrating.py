@@ -250,6 +250,32 @@ def test_a_promise_is_counted_on_the_drawn_rows(answered: Place) -> None:
         promising.accept_promise(answered.studio, hopeless)
 
 
+def test_what_is_exported_as_accepted_is_what_was_offered(place: Place, tmp_path: Path) -> None:
+    place.answer(range(180))
+    place.check("mood", 150)
+    offered = promising.promise(place.studio, place.run, "mood", epsilon=0.13)
+    chosen = {offered.sample.row_ids[at] for at in offered.places}
+    assert 0 < len(chosen) < 180
+    promising.accept_promise(place.studio, offered)
+    assert promising.sample(place.studio, place.run, "mood") is offered.sample
+    sure = {row.row_id: row.confidence for row in answered_rows(place)}
+    place.mood_said[180:] = np.log([0.98, 0.01, 0.01])  # quite another mixture
+    place.answer(range(180, ROWS))
+    path = tmp_path / "out.jsonl"
+    place.studio.export(place.run, path, "jsonl")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(rows) == ROWS
+    assert {row["id"] for row in rows if row["mood_accepted"] and row["mood_decided_by"] == "model"} == {
+        id for id in chosen if sure[id] != 1
+    }
+    assert {row["id"]: row["mood_confidence"] for row in rows if row["id"] in sure} == pytest.approx(sure)
+    again = promising.promise(place.studio, place.run, "mood", epsilon=0.13)
+    assert again.kept is not None
+    promising.withdraw_promise(place.studio, place.run, "mood")
+    moved = {row.row_id: row.confidence for row in answered_rows(place) if row.row_id in sure}
+    assert moved != pytest.approx(sure)
+
+
 def answered_rows(place: Place) -> Sequence[labels.CurrentLabel]:
     return labels.page(place.store, place.run, "mood", limit=ROWS)
 

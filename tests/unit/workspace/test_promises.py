@@ -128,6 +128,12 @@ def test_a_row_answered_after_the_promise_is_no_part_of_it(store: Store, tmp_pat
     assert {id for id, row in rows.items() if row["sentiment_accepted"]} == set(ids)
 
 
+def test_a_promise_of_an_earlier_layout_has_to_be_accepted_again(store: Store, spec: RunSpec) -> None:
+    promised(store, spec, runs.row_ids(store, spec.run_id)[:3])
+    store.write(lambda con: con.execute("delete from accepted").fetchall())  # it did not say which rows
+    assert promises.in_force(store, spec.run_id, MOOD) is None
+
+
 def test_a_promise_ends_with_the_calibrator_it_was_made_under(store: Store, spec: RunSpec) -> None:
     ids = runs.row_ids(store, spec.run_id)[:3]
     kept = promised(store, spec, ids)
