@@ -104,8 +104,8 @@ def _moved_since(moved: Moved | None, known: Drift) -> None:
         st.caption(f"{said} {plural(checked, 'of them is', 'of them are')} checked: nothing speaks against it.")
     else:
         st.warning(
-            f"**{said}** Whether it suits them too, only checked rows can say. Draw a sample above, it takes new "
-            "rows first, and decide it blind.",
+            f"**{said}** Whether it suits them too, only checked rows can say: draw more, above, and decide "
+            "them blind.",
             icon=":material/moving:",
         )
 

@@ -84,6 +84,14 @@ def test_decisions_are_kept_and_rows_come_back(place: Place) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+def test_rows_others_decided_blind_come_to_those_who_have_not_decided_them(place: Place) -> None:
+    rows = place.rows()
+    place.review(events=[event(0, rows[0], blind=True), event(1, rows[1])], reviewer="ann")
+    asked = {"order": "second", "need": 50}
+    assert [item["row_id"] for item in place.review(reviewer="bo", **asked).json()["items"]] == [rows[0]]
+    assert place.review(reviewer="Ann", **asked).json()["items"] == []
+
+
 def test_the_same_post_twice_is_one_decision(place: Place) -> None:
     rows = place.rows()
     events = [event(0, rows[0]), event(1, rows[1])]
