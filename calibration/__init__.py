@@ -38,7 +38,7 @@ from calibration.choosing import Choice, choose
 from calibration.confusion import kappa, macro_f1
 from calibration.drift import FitCheck, Shift, check_fit, check_fit_by_group, confidence_shift, spiegelhalter
 from calibration.folds import cross_fit, deal_folds
-from calibration.head import Head, cross_fit_head, fit_head
+from calibration.head import Head, LabelsHead, cross_fit_head, fit_head
 from calibration.intervals import Estimate, Undefined, bootstrap_interval, wilson_interval
 from calibration.label_errors import LabelErrors, find_label_errors, find_score_errors
 from calibration.logprobs import log_softmax, top_label
@@ -79,6 +79,7 @@ __all__ = [
     "FitCheck",
     "Head",
     "LabelErrors",
+    "LabelsHead",
     "LowerTemperature",
     "Metric",
     "Recommendation",

@@ -44,6 +44,7 @@ class Head(Document):
     centre: Numbers  # [e], the embedding that says nothing
     likeness: Matrix  # [e, k]
     method: ClassVar[str] = "head"
+    several: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         k, rows = len(self.offsets), len(self.weights) * len(self.offsets)
@@ -60,30 +61,42 @@ class Head(Document):
     def apply(
         self, base: npt.ArrayLike, voices: npt.ArrayLike | None = None, embeddings: npt.ArrayLike | None = None
     ) -> FloatArray:
-        """Log-probabilities [n, k] of rows with these answers; see `fit_head` for the shapes.
+        """Log-probabilities (log-odds of `LabelsHead`) [n, k] of rows with these answers; shapes as in `fit_head`.
 
         Voices and embeddings not given say nothing: the base stands for the one, the mean text for the other.
         Each row is judged by itself, so many can be given in parts.
         Raises ValueError when labels, voices or numbers per embedding are not those of the fit.
         """
-        scores = as_logprobs(base)
+        scores = np.asarray(base, dtype=np.float64) if self.several else as_logprobs(base)
         n, fitted = len(scores), (len(self.weights), len(self.offsets), len(self.centre))
         if voices is None:
             voices = np.full((n, fitted[0] - 1, fitted[1]), np.nan)
         if embeddings is None or not self.centre:
             embeddings = np.full((n, fitted[2]), np.nan)
-        seen = evidence(scores, voices, embeddings)
+        seen = evidence(scores, voices, embeddings, several=self.several)
         given = (*seen.scores.shape[1:], seen.embeddings.shape[1])
         if given != fitted:
             raise ValueError(f"this head was fitted on [1 + voices, labels, numbers] {fitted}, not {given}")
         if self.is_base:
-            return log_softmax(scores)
+            return scores if self.several else log_softmax(scores)
         added = np.einsum("v,nvk->nk", np.array(self.weights), seen.scores) + np.array(self.offsets)
         added += seen.numbers @ np.array(self.confusion)
         if self.centre:
             known = np.where(seen.embedded[:, None], seen.embeddings - np.array(self.centre), 0.0)
             added += known @ np.array(self.likeness)
-        return log_softmax(seen.scores[:, 0] + added)
+        found = seen.scores[:, 0] + added
+        return found if self.several else log_softmax(found)
+
+
+@dataclass(frozen=True)
+class LabelsHead(Head):
+    """The same where any number of labels may apply: scores are log-odds of each label.
+
+    A label heeds what was said about the others too, and what the text is like.
+    """
+
+    method: ClassVar[str] = "labels_head"
+    several: ClassVar[bool] = True
 
 
 def fit_head(
@@ -99,6 +112,9 @@ def fit_head(
     bias-corrected log-probabilities of each phrasing and model, NaN where one has not answered a row. `embeddings`
     [n, e] of the texts, NaN where unknown. Labels that nobody has given yet stay possible.
 
+    Where any number of labels may apply, `truth` [n, k] says for each whether it does, base and voices are
+    log-odds, and what comes is a `LabelsHead`: log losses are sums over the labels then.
+
     The weights have Gaussian priors around those of the base, and their most probable values are taken. How wide
     the priors are is not set but weighed: for several widths, and for the base itself, the log loss L of rows left
     out is measured by cross-validation (texts that occur twice are left out together), and the weights are
@@ -109,14 +125,16 @@ def fit_head(
     Deterministic; the order of the rows does not matter. Takes 0.2 s of a processor for 300 rows of 6 labels with
     3 voices and 256 numbers per embedding. Raises ValueError for wrong shapes.
     """
-    seen = evidence(base, voices, embeddings)
+    several = np.ndim(truth) == 2
+    seen = evidence(base, voices, embeddings, several=several)
     n, places, k = seen.scores.shape
-    labels = as_truth(truth, n, k)
-    if n < 2 or k < 2:
-        return _untaught(places, k)
+    labels = _as_truth(truth, n, k)
+    kind = LabelsHead if several else Head
+    if n < 2 or (k < 2 and not several):
+        return kind((0.0,) * places, (0.0,) * k, ((0.0,) * k,) * (places * k), (), ())
     # Sums depend on the order of what is summed in their last digits, so the rows are put in one.
     keys = seen.keys()
-    order = np.array(sorted(range(n), key=lambda row: (labels[row], keys[row])))
+    order = np.array(sorted(range(n), key=lambda row: (tuple(np.atleast_1d(labels[row])), keys[row])))
     seen, labels = seen.take(order), labels[order]
     spreads = SPREADS_EMBEDDED if seen.embedded.any() else SPREADS
     shares = _shares(seen, labels, spreads)
@@ -124,7 +142,7 @@ def fit_head(
     weights = shares[1:] @ fit_path(scale, seen, labels, spreads, _FINE)
     voice, offsets, confusion, likeness = unscaled(scale, weights, places, k)
     centre = scale.centre if seen.embedded.any() else np.zeros(0)
-    return Head(
+    return kind(
         _numbers(voice), _numbers(offsets), _matrix(confusion), _numbers(centre), _matrix(likeness[: len(centre)])
     )
 
@@ -144,10 +162,11 @@ def cross_fit_head(
     """
     if folds < 2:
         raise ValueError("cross-validation needs at least two folds")
-    given = as_logprobs(base)
-    seen = evidence(given, voices, embeddings)
-    labels = as_truth(truth, *given.shape)
-    fold = fair_folds(seen, labels, folds)
+    several = np.ndim(truth) == 2
+    given = np.asarray(base, dtype=np.float64) if several else as_logprobs(base)
+    seen = evidence(given, voices, embeddings, several=several)
+    labels = _as_truth(truth, *given.shape)
+    fold = fair_folds(seen, _first(labels), folds)
     heard = np.full((len(given), 0, given.shape[1]), 0.0) if voices is None else np.asarray(voices)
     vectors = np.full((len(given), 0), 0.0) if embeddings is None else np.asarray(embeddings)
     result = np.empty_like(given)
@@ -160,7 +179,7 @@ def cross_fit_head(
 
 def _shares(seen: Evidence, truth: IntArray, spreads: Sequence[tuple[float, float]]) -> FloatArray:
     """How much the base and each pair of spreads deserve, [1 + pairs], summing to one."""
-    fold = fair_folds(seen, truth, _FOLDS_OF_MANY if len(truth) >= MANY_ROWS else FOLDS)
+    fold = fair_folds(seen, _first(truth), _FOLDS_OF_MANY if len(truth) >= MANY_ROWS else FOLDS)
     said = np.empty((1 + len(spreads), len(truth)))
     for number in np.unique(fold):
         held_out, rest = fold == number, fold != number
@@ -178,12 +197,27 @@ def _shares(seen: Evidence, truth: IntArray, spreads: Sequence[tuple[float, floa
 
 
 def _log_loss(scores: FloatArray, truth: IntArray) -> FloatArray:
+    if truth.ndim == 2:
+        return np.asarray(np.logaddexp(0.0, np.where(truth > 0, -scores, scores)).sum(axis=1))
     said: FloatArray = np.maximum(log_softmax(scores)[np.arange(len(truth)), truth], LOG_FLOOR)
     return -said
 
 
-def _untaught(places: int, k: int) -> Head:
-    return Head((0.0,) * places, (0.0,) * k, ((0.0,) * k,) * (places * k), (), ())
+def _as_truth(truth: npt.ArrayLike, n: int, k: int) -> IntArray:
+    """Label indices [n], or whether each label applies [n, k] as 0 and 1."""
+    given = np.asarray(truth)
+    if given.ndim < 2:
+        return as_truth(given, n, k)
+    if given.shape != (n, k) or not np.isin(given, (0, 1)).all():
+        raise ValueError(f"of {n} rows and {k} labels it must be said which apply, not {given.shape}")
+    return given.astype(np.int64)
+
+
+def _first(truth: IntArray) -> IntArray:
+    """The label of each row [n], where there may be several the first one, k for none."""
+    if truth.ndim < 2:
+        return truth
+    return np.asarray(np.where(truth.any(axis=1), truth.argmax(axis=1), truth.shape[1]))
 
 
 def _numbers(values: FloatArray) -> Numbers:

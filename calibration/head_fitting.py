@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from scipy.special import expit
 from threadpoolctl import ThreadpoolController
 
 from calibration.head_evidence import Evidence
@@ -55,6 +56,8 @@ def fit_path(
 ) -> FloatArray:
     """Weights for each pair of spreads, of the scores' and of the embedding's weights: [pairs, weights].
 
+    `truth` [n]: label indices, or [n, k] where `seen` is of `several`: whether each label applies.
+
     A row's scores are base + sum over voices of weight * voice + columns @ matrix. The weights are first the 1 + v
     of voices (that of the base: by how much it is more than 1), then the matrix [columns, k], flattened; each has
     a Gaussian prior around zero. Log loss and prior together are convex and minimised by L-BFGS, for each pair
@@ -64,9 +67,9 @@ def fit_path(
 
     columns = scale.columns(seen)
     n, voices, k = seen.scores.shape
+    several = seen.several
     flat = np.ascontiguousarray(seen.scores.transpose(1, 0, 2)).reshape(voices, n * k)
-    wanted = np.zeros((n, k))
-    wanted[np.arange(n), truth] = 1.0
+    wanted = truth.astype(np.float64) if several else np.eye(k)[truth]
     rest = columns.shape[1] - 1 - voices * k
     weights = np.zeros(voices + columns.shape[1] * k)
     found = []
@@ -77,11 +80,15 @@ def fit_path(
         def loss(scaled: FloatArray, spread: FloatArray = spread) -> tuple[float, FloatArray]:
             voice, matrix = _parts(scaled * spread, voices, k)
             scores = seen.scores[:, 0] + (voice @ flat).reshape(n, k) + columns @ matrix
-            scores -= scores.max(axis=1, keepdims=True)
-            odds = np.exp(scores)
-            total = odds.sum(axis=1, keepdims=True)
-            value = np.log(total).sum() - (scores * wanted).sum() + scaled @ scaled / 2
-            surplus = odds / total - wanted
+            if several:
+                chances, unlikely = expit(scores), np.logaddexp(0.0, scores).sum()
+            else:
+                scores -= scores.max(axis=1, keepdims=True)
+                odds = np.exp(scores)
+                total = odds.sum(axis=1, keepdims=True)
+                chances, unlikely = odds / total, np.log(total).sum()
+            value = unlikely - (scores * wanted).sum() + scaled @ scaled / 2
+            surplus = chances - wanted
             slope = np.concatenate([flat @ surplus.ravel(), (columns.T @ surplus).ravel()])
             return float(value), slope * spread + scaled
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from calibration import Assessment, assess
-from studio.fitting import Fit, Tried, best_fit, embedded, first_rows, held_out
+from studio.fitting import Fit, Tried, best_fit, embedded, first_rows, held_out, labels_of
 from studio.jobs import Job
 from studio.remembering import remembered
 from studio.runtime import Studio
@@ -89,8 +89,9 @@ def fit(studio: Studio, run_id: str, dimension: str, label: str | None = None, *
             raise RunError(
                 "No row of this run has a known label yet.", "Draw a blind sample, or load gold labels."
             )
-        texts = rows.get(studio.store, evidence.row_ids) if not any(evidence.names) else {}
-        vectors = embedded([texts[row_id].text for row_id in evidence.row_ids]) if texts else None
+        ids = evidence.row_ids[:: labels_of(evidence)]
+        texts = rows.get(studio.store, ids)
+        vectors = embedded([texts[row_id].text for row_id in ids])
         found = best_fit(evidence, vectors)
         if not visible:
             findings.note(studio.store, run_id, dimension, Finding(found.method, evidence.rows))

@@ -15,7 +15,7 @@ from calibration.calibrators import Calibrator as Plain
 from calibration.calibrators import from_json
 from calibration.choosing import TITLES, choose
 from calibration.folds import FOLDS, deal_folds
-from calibration.head import Head, cross_fit_head, fit_head
+from calibration.head import Head, LabelsHead, cross_fit_head, fit_head
 from calibration.logprobs import LOG_FLOOR, log_softmax
 from calibration.shrinkage import DomainCalibrator, fit_by_domain
 from engine.models import embeddings
@@ -82,8 +82,8 @@ def best_fit(evidence: Evidence, vectors: Vectors | None = None) -> Fit:
     """The simplest map that does as well as any on rows left out.
 
     The methods without anything beside the scores are compared by `calibration.choosing.choose`; its choice then
-    stands against maps by domain, for a multi dimension by label, and for all others against a learned head, by
-    the same rule. `vectors` [n, e], embeddings of the texts, are for the head.
+    stands against maps by domain, for a multi dimension by label, and against a learned head, by the same rule.
+    `vectors` [rows, e], embeddings of the texts, are for the head.
     """
     logprobs, truth = evidence.logprobs, evidence.truth
     choice = choose(logprobs, truth)
@@ -95,11 +95,11 @@ def best_fit(evidence: Evidence, vectors: Vectors | None = None) -> Fit:
         crossed = _crossed(evidence, groups)
         losses[method] = _loss(_row_losses(crossed, truth))
         found.append((method, by_group, crossed))
-    if evidence.rows >= FEW_ROWS and method != BY_LABEL:
+    if evidence.rows >= FEW_ROWS:
         head, crossed = _head(evidence, vectors)
         losses[HEAD] = _loss(_row_losses(crossed, truth))
         found.append((HEAD, head, crossed))
-    chosen, why = _simplest(found, truth, choice.why)
+    chosen, why = _simplest(found, truth, labels_of(evidence), choice.why)
     name, fitted, out_of_fold = found[chosen]
     tried = tuple(Tried(one, TITLES_HERE[one], loss, one == name) for one, loss in losses.items())
     temperature = float(getattr(fitted, "value", 0.0)) or (
@@ -122,7 +122,7 @@ def mapper(calibrator: Calibrator, labels: Sequence[str], *, several: bool) -> C
             rows.scores.base, lambda logprobs: by_domain.apply(logprobs, list(labels) * len(rows.scores.base))
         )
     if calibrator.method == HEAD:
-        head = Head.from_json(document)
+        head = (LabelsHead if several else Head).from_json(document)
         return lambda rows: _in_parts(head, rows)
     plain: Plain = from_json(document)
     if several:
@@ -136,12 +136,9 @@ def applied(calibrator: Calibrator, evidence: Evidence, texts: Sequence[str]) ->
     `texts` of the answers count only where `reads_texts`. Raises ValueError or KeyError for parameters this
     version does not know.
     """
-    several = any(evidence.names)
+    several, each = any(evidence.names), labels_of(evidence)
     labels = tuple(dict.fromkeys(evidence.names)) if several else evidence.labels
-    base, voices, each = evidence.logprobs, evidence.voices, 1
-    if several:
-        base = (base[:, 0] - base[:, 1]).reshape(-1, len(labels))
-        voices, each = base[:, None, :], len(labels)
+    base, voices, _ = _by_row(evidence)
     scores = Scores(evidence.row_ids[::each], np.zeros(len(base), dtype=np.uint64), base, voices)
     mapped = mapper(calibrator, labels, several=several)(
         Rows(scores, evidence.domains[::each], list(texts)[::each])
@@ -152,6 +149,11 @@ def applied(calibrator: Calibrator, evidence: Evidence, texts: Sequence[str]) ->
 def embedded(texts: Sequence[str]) -> Vectors | None:
     """Embeddings [n, e] of texts, None where they are not installed."""
     return embeddings.embed(texts) if embeddings.ready() else None
+
+
+def labels_of(evidence: Evidence) -> int:
+    """How many answers there are about each row: one, or one for each label of a multi dimension."""
+    return max(1, len(set(evidence.names)))
 
 
 def reads_texts(calibrator: Calibrator) -> bool:
@@ -214,17 +216,26 @@ def _crossed(evidence: Evidence, groups: Sequence[str]) -> FloatArray:
 
 
 def _head(evidence: Evidence, vectors: Vectors | None) -> tuple[Head, FloatArray]:
-    """A head, and every row under one that has not seen it."""
-    base, truth, voices = evidence.logprobs, evidence.truth, evidence.voices
-    seen = slice(0, MOST_FOR_HEAD)
+    """A head, and every answer under one that has not seen its row."""
+    base, voices, truth = _by_row(evidence)
+    seen, rest = slice(0, MOST_FOR_HEAD), slice(MOST_FOR_HEAD, None)
     first = None if vectors is None else vectors[seen]
     head = fit_head(base[seen], truth[seen], voices=voices[seen], embeddings=first)
     crossed = cross_fit_head(base[seen], truth[seen], voices=voices[seen], embeddings=first)
-    if len(base) <= MOST_FOR_HEAD:
-        return head, crossed
-    rest = slice(MOST_FOR_HEAD, None)
-    others = head.apply(base[rest], voices[rest], None if vectors is None else vectors[rest])
-    return head, np.concatenate([crossed, others])
+    if len(base) > MOST_FOR_HEAD:
+        others = head.apply(base[rest], voices[rest], None if vectors is None else vectors[rest])
+        crossed = np.concatenate([crossed, others])
+    return head, yes_or_no(crossed.reshape(-1)) if any(evidence.names) else crossed
+
+
+def _by_row(evidence: Evidence) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """Base [n, k], voices [n, v, k] and truth of rows: label indices [n], of a multi dimension 0 or 1 [n, k]."""
+    if not any(evidence.names):
+        return evidence.logprobs, evidence.voices, evidence.truth
+    k, voices = labels_of(evidence), evidence.voices
+    odds = (evidence.logprobs[:, 0] - evidence.logprobs[:, 1]).reshape(-1, k)
+    heard = (voices[..., 0] - voices[..., 1]).reshape(-1, k, voices.shape[1]).transpose(0, 2, 1)
+    return odds, heard, 1 - evidence.truth.reshape(-1, k)
 
 
 def _row_losses(logprobs: FloatArray, truth: npt.NDArray[np.int64]) -> FloatArray:
@@ -240,12 +251,13 @@ def _loss(losses: FloatArray) -> Estimate:
 
 
 def _simplest(
-    found: Sequence[tuple[str, Apply, FloatArray]], truth: npt.NDArray[np.int64], why: str
+    found: Sequence[tuple[str, Apply, FloatArray]], truth: npt.NDArray[np.int64], each: int, why: str
 ) -> tuple[int, str]:
-    """The first one that is within a standard error of the best, with the reason in a sentence."""
+    """The first one that is within a standard error of the best, with the reason in a sentence. `each`: answers
+    of one row, which hang together and count once."""
     if len(found) == 1 or not len(truth):
         return 0, why
-    losses = [_row_losses(out_of_fold, truth) for _, _, out_of_fold in found]
+    losses = [_row_losses(one, truth).reshape(-1, each).mean(axis=1) for _, _, one in found]
     means = [float(one.mean()) for one in losses]
     best = int(np.argmin(means))
     gains = [one - losses[best] for one in losses]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks._answers import answers
-from calibration import Head, correct_label_bias, cross_fit_head, fit_head, log_loss, log_softmax
+from calibration import Head, LabelsHead, correct_label_bias, cross_fit_head, fit_head, log_loss, log_softmax
 from calibration.head_evidence import evidence, fair_folds
 from calibration.head_fitting import Scale, fit_path, score
 from calibration.logprobs import FloatArray, IntArray
@@ -292,3 +292,68 @@ def test_documents_that_are_no_head() -> None:
         Head.from_json(json.dumps(data | {"likeness": [[1.0]] * 8}))
     with pytest.raises(ValueError, match="no document"):
         Head.from_json(json.dumps(data | {"method": "vector"}))
+
+
+# -- any number of labels -----------------------------------------------------------------------------------------
+
+
+def several(n: int, k: int = 3) -> Example:
+    """Log-odds that know a little, but nothing of the last label: its text does, and so does the first label."""
+    generator = np.random.default_rng(0)
+    truth = (generator.random((n, k)) < 0.4).astype(np.int64)
+    truth[:, -1] = np.where(generator.random(n) < 0.9, truth[:, 0], truth[:, -1])
+    base = 2.0 * (2 * truth - 1) + 2 * generator.normal(size=(n, k))
+    base[:, -1] = generator.normal(size=n)
+    voices = base[:, None, :] + generator.normal(size=(n, 2, k))
+    embeddings = truth @ generator.normal(size=(k, 8)) + generator.normal(size=(n, 8))
+    return base, truth, voices, embeddings
+
+
+def unlikely(odds: FloatArray, truth: IntArray) -> float:
+    return float(np.logaddexp(0.0, np.where(truth == 1, -odds, odds)).mean())
+
+
+def test_any_number_of_labels_may_apply() -> None:
+    whole = several(400)
+    known, asked = rows_of(whole, np.arange(100)), rows_of(whole, np.arange(100, 400))
+    base, truth, voices, embeddings = asked
+    head = fit(known)
+    assert isinstance(head, LabelsHead)
+    assert LabelsHead.from_json(head.to_json()) == head
+    odds = head.apply(base, voices, embeddings)
+    assert unlikely(odds, truth) < unlikely(base, truth) - 0.1
+    last = np.index_exp[:, -1:]
+    assert unlikely(odds[last], truth[last]) < 0.6 < unlikely(base[last], truth[last])
+    alone = fit_head(known[0], known[1]).apply(base)  # what was said of the first label tells of the last one
+    assert unlikely(alone[last], truth[last]) < unlikely(base[last], truth[last]) - 0.1
+    with pytest.raises(ValueError, match="of the kind head"):
+        Head.from_json(head.to_json())
+    with pytest.raises(ValueError, match="which apply"):
+        fit_head(base, truth + 1)
+    with pytest.raises(ValueError, match="which apply"):
+        fit_head(base, truth[:, :2])
+
+
+def test_with_several_labels_the_order_of_the_rows_changes_nothing() -> None:
+    example = several(24)
+    order = np.random.default_rng(5).permutation(24)
+    assert fit(example) == fit(rows_of(example, order))
+    crossed = [
+        cross_fit_head(one[0], one[1], voices=one[2], embeddings=one[3])
+        for one in (example, rows_of(example, order))
+    ]
+    assert crossed[1] == pytest.approx(crossed[0][order], abs=1e-12)
+
+
+def test_without_checked_rows_log_odds_stay() -> None:
+    base, truth, voices, embeddings = several(6)
+    head = fit_head(base[:0], truth[:0], voices=voices[:0], embeddings=embeddings[:0])
+    assert head.is_base
+    assert np.array_equal(head.apply(base, voices), base)
+
+
+def test_noise_about_several_labels_is_not_learned() -> None:
+    base, truth, voices, _ = several(40)
+    noise = np.random.default_rng(3).normal(size=(40, 30))
+    crossed = cross_fit_head(base, truth, voices=voices, embeddings=noise)
+    assert unlikely(crossed, truth) < unlikely(base, truth) + 0.05

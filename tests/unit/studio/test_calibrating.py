@@ -18,7 +18,7 @@ from calibration.head import Head, fit_head
 from calibration.logprobs import log_softmax
 from calibration.shrinkage import DomainCalibrator, fit_by_domain
 from engine.client import Engine
-from studio import calibrating, promising, suspects, totals
+from studio import calibrating, fitting, promising, suspects, totals
 from studio.calibrating import Fitted
 from studio.fitting import BY_DOMAIN, BY_LABEL, HEAD, TITLES_HERE, Apply, Fit, best_fit
 from studio.runtime import Studio
@@ -189,6 +189,28 @@ def test_labels_are_read_with_what_was_fitted_whatever_it_is(answered: Place, me
         np.testing.assert_allclose(sample.probabilities[at], held_out.get(id, shown[id].probabilities), atol=1e-9)
     calibrating.take_out(answered.studio, answered.run, "mood")
     assert calibrators.active(answered.store, answered.run, "mood") is None
+
+
+def test_a_head_for_several_labels_is_at_work_in_what_is_read(answered: Place) -> None:
+    fitted = calibrating.fit(answered.studio, answered.run, "tags")
+    assert HEAD in {one.method for one in fitted.tried}
+    evidence = fitted.evidence
+    odds = (evidence.logprobs[:, 0] - evidence.logprobs[:, 1]).reshape(-1, 3)
+    made = fit_head(odds, 1 - evidence.truth.reshape(-1, 3), voices=odds[:, None, :])
+    chosen = replace(fitted, fit=replace(fitted.fit, method=HEAD, fitted=made, temperature=1.5))
+    job = calibrating.put_in_force(answered.studio, chosen)
+    assert job.wait(60)
+    assert job.error is None
+    assert adjusted.waiting(answered.store, answered.run, "tags") == 0
+    shown = {row.row_id: row for row in labels.page(answered.store, answered.run, "tags", limit=ROWS)}
+    expected = 1 / (1 + np.exp(-made.apply(odds, odds[:, None, :])))
+    found = np.array([shown[id].probabilities for id in evidence.row_ids[::3]])
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    in_force = calibrators.active(answered.store, answered.run, "tags")
+    assert in_force is not None
+    again = np.exp(fitting.applied(in_force, evidence, [""] * len(evidence.row_ids))[:, 0]).reshape(-1, 3)
+    np.testing.assert_allclose(again, expected, atol=1e-6)
+    calibrating.take_out(answered.studio, answered.run, "tags")
 
 
 def forced(fitted: Fitted, method: str) -> Fitted:
