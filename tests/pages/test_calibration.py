@@ -138,7 +138,7 @@ def test_after_the_first_rows_those_are_drawn_that_would_help_most(
         where = f"Draw {advised.count} rows to check, from the {advised.surest} surest"
         assert app.button(key="draw").label == where
         assert "the same chance to be drawn" in app.button(key="draw").help
-        assert f"about {advised.needed} labels more are missing" in app.subheader[0].value
+        assert f"about {advised.needed} more labels are missing" in app.subheader[0].value
     app.button(key="draw").click().run()
     assert not app.exception
     assert app.title[0].value == "Review"
@@ -146,7 +146,7 @@ def test_after_the_first_rows_those_are_drawn_that_would_help_most(
     assert len(waiting) == advised.count
     assert waiting <= set(advised.among or ())
     found = promising.sample(studio, run, "mood")
-    inside = np.isin(found.row_ids, advised.among)
+    inside = np.isin(found.row_ids, list(advised.among or ()))
     assert len(set(found.inclusion[inside].tolist())) == 1
 
 
