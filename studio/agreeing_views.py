@@ -82,6 +82,9 @@ def _numbers(found: People) -> None:
 def _in_words(found: People) -> None:
     """What the numbers amount to, and what they mean for the promise."""
     said = [VERDICTS[found.verdict]]
+    judged = found.measures[0].found.estimate
+    if judged is not None and judged.value >= agreeing.FAIR > judged.low:
+        said.append(f"The interval of alpha reaches down to {judged.low:.2f}, so it may as well be poor.")
     said += dict.fromkeys(measure.found.why_not for measure in found.measures if measure.found.why_not)
     if found.verdict in ("fair", "poor"):
         said.append(_for_the_promise(found))
