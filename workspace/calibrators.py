@@ -92,13 +92,18 @@ def insert(
     method: str,
     parameters: Mapping[str, Any],
     evidence: Mapping[str, Any],
+    fitted_at: datetime | None = None,
 ) -> Calibrator:
-    """Only the entry, for those who write already; what the one before had computed stays."""
+    """Only the entry, for those who write already; what the one before had computed stays.
+
+    `fitted_at`, now if not given, may be that of the one in force, not before it.
+    """
     texts = [json.dumps(dict(value), sort_keys=True) for value in (parameters, evidence)]
     place = str(scalar(con, "select count(*) from calibrators"))
     id = content_id(["calibrator", run_id, dimension, method, *texts, place])
     con.execute(
-        "insert into calibrators values (?, ?, ?, ?, ?, ?, now())", [id, run_id, dimension, method, *texts]
+        "insert into calibrators values (?, ?, ?, ?, ?, ?, coalesce(?::timestamptz, now()))",
+        [id, run_id, dimension, method, *texts, fitted_at],
     ).fetchall()
     found = newest(con, run_id, dimension)
     assert found is not None  # inserted above

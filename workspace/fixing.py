@@ -81,5 +81,6 @@ def _fix(con: Connection, run_id: str, dimension: str, reading: Reading) -> None
 
 def _replace(con: Connection, before: Calibrator, method: str, parameters: dict[str, object]) -> None:
     """The same calibrator but for these; what is known of the rows it was fitted on stays."""
-    after = insert(con, before.run_id, before.dimension, method, parameters, before.evidence)
+    key = (before.run_id, before.dimension)
+    after = insert(con, *key, method, parameters, before.evidence, before.fitted_at)
     con.execute("update out_of_fold set calibrator = ? where calibrator = ?", [after.id, before.id]).fetchall()

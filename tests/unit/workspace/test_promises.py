@@ -273,7 +273,7 @@ def test_what_was_accepted_stays_whatever_is_labeled_afterwards(
     first, later = ids[:20], ids[20:]
     answer(spec, first, 0.2)
     answer(theirs, first[::2], 0.1)
-    calibrators.save(store, spec.run_id, "topic", "temperature", {"temperature": 1.7}, {"rows": 9})
+    fitted = calibrators.save(store, spec.run_id, "topic", "temperature", {"temperature": 1.7}, {"rows": 9})
     if other != "nobody":
         links.add(store, spec.run_id, theirs.run_id, other, 0.5)
 
@@ -292,7 +292,7 @@ def test_what_was_accepted_stays_whatever_is_labeled_afterwards(
         assert near(before[name], shown(name))  # that it is kept changes nothing
     active = calibrators.active(store, spec.run_id, "topic")
     assert active is not None
-    assert (active.temperature, active.evidence) == (1.7, {"rows": 9})
+    assert (active.temperature, active.evidence, active.fitted_at) == (1.7, {"rows": 9}, fitted.fitted_at)
     assert calibrators.active(store, spec.run_id, "tags") is None  # nothing is corrected there
     answer(spec, later, 4.0)
     answer(theirs, later, 4.0)
