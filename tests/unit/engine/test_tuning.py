@@ -134,7 +134,7 @@ def test_a_child_that_crashes_or_talks_nonsense_is_survived(
 def test_a_child_that_hangs_is_ended_and_progress_is_heard_meanwhile(
     machine: Callable[..., list[str]], model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning._Trials, "patience", 0.5)
+    monkeypatch.setattr(tuning._Trials, "patience", 1.5)
     machine(original="hang", plain="100 0.5", f32="100 0.0", f16="100 0.0", bf16="100 0.0")
     beats: list[int] = []
     form = fastest_form(model, lambda: beats.append(1))
