@@ -8,7 +8,6 @@ do, make the next promise a second look at the first rows: `accept` is to be tol
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +17,15 @@ from scipy.special import betaincinv
 
 from calibration.bounds import DELTA
 from calibration.logprobs import BoolArray, FloatArray, IntArray
-from calibration.planning import EPSILON, POWER, SIZES, believed, chance_to_pass, first_tested
+from calibration.planning import EPSILON, SIZES, believed, chance_to_pass, first_tested
 from calibration.risk import RiskCurve, accept, risk_curve
 
 FIRST = 100  # rows of a first sample, from all rows: fewer say little about where the threshold will be
 _FEWEST, _MOST = 20, 500  # rows that a recommendation asks for at a time
 _FRAMES = 30  # sets that a recommendation chooses among
 _DOUBTS = np.array([0.1, 0.3, 0.5, 0.7, 0.9])  # quantiles of what the errors may be, all as likely
-_HOPE = 0.25  # chance that any number of labels will do, below which none are asked for
+_HOPE = 0.25  # chance of a promise, below which no labels are asked for
+_STRIDE = 4  # of the sizes that are looked at
 _NEARLY = 0.95  # of the best
 _CLAIM = 10.0  # checked rows that the model's own claim weighs
 
@@ -47,7 +47,7 @@ class Recommendation:
     """The draw that would help a promise most: `count` more rows at these `rates` [N], and `why` in a sentence.
 
     Rows at rate 1 are those it is about. `needed`: about how many labels are missing for the promise, which may be
-    more than are recommended at a time; 0 where it is kept, None where no number would do.
+    more than are recommended at a time; 0 where it is kept now, None where it would take more than it saves.
     """
 
     rates: FloatArray
@@ -153,13 +153,13 @@ def recommend(
     look: int | None = None,
     count: int | None = None,
 ) -> Recommendation:
-    """What to draw next for the promise `accept` will be asked for with these arguments and the new labels.
+    """What to draw next for the promise `accept` will be asked for with these arguments, `look` among them, then.
 
     From all rows until `FIRST` of them were checked. Then only from the surest: of the sets of `accept` the one
     that gets most rows accepted if it is drawn from, by what was seen, what the model claims, and the chance that
     both are better or worse than they look. Within it all rows have one chance, so sets inside keep the exact
-    test; the rows below keep the chance they had. As many rows as a promise is likely to need, where one is kept
-    half as many again as there are; none where no number would do or all rows are accepted.
+    test; the rows below keep the chance they had. As many rows as save most work: those that will be accepted and
+    need no look, less the ones drawn. None where that is not more than what can be accepted already.
 
     Rows that had no chance so far (`inclusion` 0) are to be drawn as often as those like them: as all where they
     are as sure, else as often as the row drawn least. Raises ValueError as `accept` does.
@@ -176,25 +176,26 @@ def recommend(
     at = np.cumsum(known)[np.asarray(checked, dtype=np.int64)] - 1
     design = None if chance is None else chance[known]
     level: dict[str, Any] = {"delta": delta, "inclusion": design}
-    found = accept(said[known], at, wrong, epsilon=epsilon, look=look, **level)
+    found = accept(
+        said[known], at, wrong, epsilon=epsilon, look=None if look is None else max(1, look - 1), **level
+    )
     plan = _plan(said[known], risk_curve(said[known], at, wrong, **level))
     asked = _Asked(epsilon, delta if look is None else delta / (look * (look + 1)))
-    needed = 0 if found.threshold is not None else _needed(plan, asked, int(known.sum()) - places.size)
-    new = said.size - int(known.sum())
-    nothing = needed is None or (found.rows == known.sum() and not new)
-    wanted = int(np.clip(needed or places.size / 2, _FEWEST, _MOST)) if count is None else count
-    inside = said >= plan.threshold[_frame(plan, asked, wanted)[0]]
+    pays = _paying(plan, asked, int(known.sum()) - places.size, found.rows - found.checked)
+    needed = pays if found.threshold is None else 0
+    wanted = int(np.clip(pays or 0, _FEWEST, _MOST)) if count is None else count
+    inside = said >= plan.threshold[_frame(plan, asked, wanted).place]
     beside = ~inside & ~known
     least = min(1.0, places.size / known.sum() if design is None else float(design.min()))
     rates = np.where(inside, 1.0, np.where(beside, least, 0.0))
-    if nothing and count is None:
-        return Recommendation(rates, 0, needed, "More labels would not change what can be promised.")
     drawn = inside[places].sum()
     if count is None:
         share = drawn / max(1, (inside & known).sum())
-        wanted += int(np.ceil(share * (inside & ~known).sum() + least * beside.sum()))
-        wanted = 10 * -(-wanted // 10)
+        missed = int(np.ceil(share * (inside & ~known).sum() + least * beside.sum()))
+        wanted = 10 * -(-((wanted if pays else 0) + missed) // 10)
     wanted = min(wanted, int((inside | beside).sum() - drawn))
+    if not wanted:
+        return Recommendation(rates, 0, needed, "More labels would not save more work than they are.")
     where = "all of them." if inside.all() else f"the {inside.sum():,} surest: only these can be promised."
     return Recommendation(rates, wanted, needed, f"{wanted:,} more rows, drawn from {where}")
 
@@ -216,6 +217,16 @@ class _Plan:
     error: FloatArray  # [doubts, m], by what was seen and claimed
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """A set of the plan; rows nobody looked at that are accepted on average if it is drawn from; and the chance
+    that any are."""
+
+    place: int
+    accepted: float
+    chance: float
+
+
 def _plan(said: FloatArray, curve: RiskCurve) -> _Plan:
     # Sets are closer to each other where they are small, as rows are surest there.
     at = np.unique(np.geomspace(1, len(curve.rows), _FRAMES).astype(np.int64)) - 1
@@ -227,8 +238,8 @@ def _plan(said: FloatArray, curve: RiskCurve) -> _Plan:
     return _Plan(curve.threshold[at], rows, checked, claimed, error)
 
 
-def _frame(plan: _Plan, asked: _Asked, count: int) -> tuple[int, float]:
-    """The set of the plan to draw `count` rows from, and the chance of a promise then.
+def _frame(plan: _Plan, asked: _Asked, count: int) -> _Frame:
+    """The set of the plan to draw `count` rows from.
 
     It is the one with which most rows that nobody has looked at are accepted, as `accept` will test them: from the
     first set on until one fails. Of those nearly as good the largest: what is sure may be another row later.
@@ -245,19 +256,22 @@ def _frame(plan: _Plan, asked: _Asked, count: int) -> tuple[int, float]:
     ends = -np.diff(going_on, axis=2, append=0.0).clip(max=0.0)
     accepted = (ends * (plan.rows - sample)[:, None]).sum(axis=2).mean(axis=1)
     frame = int(np.flatnonzero(accepted >= _NEARLY * accepted.max())[-1])
-    return frame, float(going_on[frame, :, first[frame]].mean())
+    return _Frame(frame, float(accepted[frame]), float(going_on[frame, :, first[frame]].mean()))
 
 
-def _needed(plan: _Plan, asked: _Asked, left: int) -> int | None:
-    """The smallest number of rows with nearly the chance of a promise that any number of at most `left` - 1 has.
+def _paying(plan: _Plan, asked: _Asked, left: int, already: int) -> int | None:
+    """The smallest number of rows that saves nearly as much work as any number of at most `left` - 1 does.
 
-    None where that is small.
+    Saved are the rows that are accepted and nobody looks at, less those drawn for it and those that are accepted
+    `already`. None where that is none, or not likely enough.
     """
-    sizes = [int(size) for size in SIZES if size < left]
-    best = _frame(plan, asked, sizes[-1])[1] if sizes else 0.0
-    if best < _HOPE:
+    sizes = [int(size) for size in SIZES[SIZES >= _FEWEST // 2][::_STRIDE] if size < left]
+    draws = [_frame(plan, asked, size) for size in sizes]
+    saved = np.array([draw.accepted for draw in draws]) - np.array(sizes) - already
+    if not sizes or saved.max() <= 0:
         return None
-    return sizes[bisect_left(sizes, True, key=lambda size: _frame(plan, asked, size)[1] >= POWER * best)]
+    at = int(np.argmax(saved >= _NEARLY * saved.max()))
+    return sizes[at] if draws[at].chance >= _HOPE else None
 
 
 def _chances(values: npt.ArrayLike, rows: int) -> FloatArray:

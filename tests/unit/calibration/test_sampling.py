@@ -105,17 +105,28 @@ def test_even_rates_give_a_small_domain_as_many_rows_and_the_exact_test() -> Non
 
 def test_a_recommended_draw_helps_more_than_a_uniform_one() -> None:
     accepted = {"recommended": 0, "uniform": 0}
-    for seed in range(12):
-        random = np.random.default_rng(seed)
-        said = random.beta(1, 1, 3000) ** 0.2
-        wrong = random.random(3000) > said**3
-        first = draw(np.ones(3000), 100, seed=seed)
-        advice = recommend(said, first.places, wrong[first.places], epsilon=0.1, inclusion=first.inclusion, look=2)
-        for name, rates in (("recommended", advice.rates), ("uniform", np.ones(3000))):
+    for seed in range(6):
+        said, wrong = workspace(20_000, seed)
+        first = draw(np.ones(20_000), 100, seed=seed)
+        advice = recommend(
+            said, first.places, wrong[first.places], epsilon=0.02, inclusion=first.inclusion, look=2
+        )
+        for name, rates in (("recommended", advice.rates), ("uniform", np.ones(20_000))):
             more = draw(rates, advice.count, seed=seed, drawn=first.places, inclusion=first.inclusion)
             at = np.concatenate([first.places, more.places])
-            accepted[name] += accept(said, at, wrong[at], epsilon=0.1, inclusion=more.inclusion, look=2).rows
-    assert accepted["recommended"] > 1000 + 2 * accepted["uniform"]
+            accepted[name] += accept(said, at, wrong[at], epsilon=0.02, inclusion=more.inclusion, look=2).rows
+    assert accepted["recommended"] > 10_000 + 2 * accepted["uniform"]
+
+
+def test_what_can_be_accepted_is_not_put_at_risk_for_less_than_the_labels_cost() -> None:
+    said, wrong = workspace(1000)
+    for count in (100, 200, 300):
+        kept = accept(said, np.arange(count), wrong[:count], epsilon=0.1, look=1)
+        advice = recommend(said, np.arange(count), wrong[:count], epsilon=0.1, look=2)
+        assert (advice.needed == 0) == (kept.threshold is not None)
+    assert kept.rows > 600
+    assert advice.count == 0
+    assert advice.why == "More labels would not save more work than they are."
 
 
 def test_what_is_recommended_first_is_a_sample_of_everything() -> None:
