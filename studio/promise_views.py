@@ -125,7 +125,7 @@ def _say(promise: Promise, advised: Advice) -> None:
             f"{percent(found.bound, 1)} of them are. Their labels are at least {percent(found.threshold, 1)} sure."
         )
         return
-    if promise.checked < drawing.FIRST:
+    if promise.checked < drawing.FIRST and advised.count:
         checked = plural(promise.checked, "checked row") if promise.checked else "nothing checked yet"
         title = f"{target}, no row can be accepted yet: {checked} says too little."
         if promise.checked > 1:
@@ -136,7 +136,12 @@ def _say(promise: Promise, advised: Advice) -> None:
         time = f"That takes {roughly(advised.minutes)}."
         about = f"{plural(promise.checked, 'row')} {_are(promise.checked)} checked, by chance and blind. {time}"
     else:
-        title = f"{target}, no row can be accepted: even the surest labels are wrong too often."
+        why = (
+            "showing it would take more work than it saves"
+            if found.more
+            else "even the surest labels are wrong too often"
+        )
+        title = f"{target}, no row can be accepted: {why}."
         about = (
             "Allow more error, improve the labels (a correction below, another model, a second opinion), or look "
             "at all of them."
