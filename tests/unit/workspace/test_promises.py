@@ -237,9 +237,9 @@ def test_every_domain_may_have_a_threshold_of_its_own(store: Store, spec: RunSpe
     assert not again.by_domain
 
 
-@pytest.mark.parametrize("other", ["nobody", "vote", "arbitrate"])
+@pytest.mark.parametrize("other", ["vote", "arbitrate"])
 def test_what_was_accepted_stays_whatever_is_labeled_afterwards(
-    store: Store, tmp_path: Path, other: Literal["nobody", "vote", "arbitrate"]
+    store: Store, tmp_path: Path, other: Literal["vote", "arbitrate"]
 ) -> None:
     ids = add_rows(store, texts(60))
     spec = spec_of(store, KINDS)
@@ -274,8 +274,7 @@ def test_what_was_accepted_stays_whatever_is_labeled_afterwards(
     answer(spec, first, 0.2)
     answer(theirs, first[::2], 0.1)
     fitted = calibrators.save(store, spec.run_id, "topic", "temperature", {"temperature": 1.7}, {"rows": 9})
-    if other != "nobody":
-        links.add(store, spec.run_id, theirs.run_id, other, 0.5)
+    links.add(store, spec.run_id, theirs.run_id, other, 0.5)
 
     def shown(dimension: str) -> dict[str, tuple[str | None, tuple[float, ...]]]:
         page = labels.page(store, spec.run_id, dimension, limit=100)
