@@ -49,6 +49,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", key="evidence_ch
         )
 
 known = truth.known_rows(store, run_id, dimension)
+at_hand = st.container()
 if known or draws.standing(store, run_id, dimension).drawn:
     promise_views.card(studio, run_id, dimension, kind, label)
 else:
@@ -78,6 +79,9 @@ except RunError:
     st.caption("Needs rows whose right label is known: a blind sample, or gold labels that came with the data.")
     st.stop()
 
+if not visible:
+    with at_hand:
+        correction_views.at_hand(studio, fitted)
 trust_views.draw(studio, fitted, visible=visible)
 
 ui.section("Correction")

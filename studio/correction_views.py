@@ -12,6 +12,7 @@ from studio.drifting import Drift, Moved
 from studio.fitting import BY_DOMAIN, BY_LABEL, HEAD, TITLES_HERE
 from studio.runtime import Studio
 from studio.words import ago, number, percent, plural, time_left
+from workspace import promises
 
 NAMES = {
     "none": "No correction",
@@ -73,6 +74,8 @@ def _in_force(fitted: Fitted) -> None:
         )
     if fitted.method == "none":
         st.markdown("**None is needed:** none does better than the model itself, as far as these rows can tell.")
+    elif not fitted.current and _same(fitted):
+        st.markdown(f"**Fitted anew it learns from {plural(fitted.evidence.rows, 'checked row')}.**")
     elif not fitted.current:
         lead = "Better by now" if found else "Suits best"
         st.markdown(f"**{lead}: {TITLES_HERE.get(fitted.method, fitted.method)}.**")
@@ -115,16 +118,47 @@ def _buttons(studio: Studio, fitted: Fitted, *, visible: bool, anew: bool) -> No
     found = fitted.in_force
     with st.container(horizontal=True, key="correction_buttons"):
         if (fitted.method != "none" or anew) and not fitted.current:
-            words = "Fit anew" if anew else "Use the new one" if found else "Use it"
+            words = "Fit anew" if anew or _same(fitted) else "Use the new one" if found else "Use it"
             tip = NOT_THESE if visible else USE_HELP
             if st.button(words, key="use", icon=":material/tune:", type="primary", disabled=visible, help=tip):
-                with ui.guarded():
-                    calibrating.put_in_force(studio, fitted)
-                    st.rerun()
+                _use(studio, fitted)
         if found is not None and st.button("Take it out", key="take_out", icon=":material/undo:"):
             with ui.guarded():
                 calibrating.take_out(studio, fitted.run_id, fitted.dimension)
                 st.rerun()
+
+
+def _same(fitted: Fitted) -> bool:
+    """Whether what suits best is what is in use, fitted on other rows."""
+    return fitted.in_force is not None and fitted.in_force.method == fitted.method
+
+
+def _use(studio: Studio, fitted: Fitted) -> None:
+    with ui.guarded():
+        calibrating.put_in_force(studio, fitted)
+        st.rerun()
+
+
+def at_hand(studio: Studio, fitted: Fitted) -> None:
+    """What a correction nobody uses yet would do, said where the promise is: it is best used first."""
+    if fitted.in_force is not None or fitted.method == "none":
+        return
+    if promises.all_in_force(studio.store, fitted.run_id, fitted.dimension):
+        return  # the labels were good enough to be accepted, and with another reading they would no longer be
+    before, after = fitted.before, fitted.after
+    if fitted.kind != "score" and after.accuracy.low > before.accuracy.value:
+        right, now = percent(after.accuracy.value), percent(before.accuracy.value)
+        gain = f"makes {right} of the labels right instead of {now}"
+    else:
+        gain = "makes labels say better how sure they are"
+    title = TITLES_HERE.get(fitted.method, fitted.method)
+    with st.container(border=True, horizontal=True, vertical_alignment="center", key="at_hand"):
+        st.markdown(
+            f":material/tune: **A correction is at hand:** {title} {gain}. Use it before you accept rows.",
+            width="stretch",
+        )
+        if st.button("Use it", key="use_at_hand", help=USE_HELP):
+            _use(studio, fitted)
 
 
 def work(studio: Studio, run_id: str, dimension: str) -> None:

@@ -27,7 +27,7 @@ def draw(studio: Studio, run_id: str, dimension: str) -> None:
     first = order[:MOST_SHOWN]
     if found.mean is not None:
         order.sort()  # scores have an order of their own
-    picture, table = st.columns(2, gap="large")
+    picture, table = st.columns([4, 5], gap="medium")
     with picture:
         figure_views.show(
             shares_figure(

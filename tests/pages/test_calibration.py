@@ -217,7 +217,8 @@ def test_a_correction_is_used_for_all_labels_and_taken_out_again(
     app = page()
     before = metrics(app)
     assert f"{before['Log loss']} before" not in [metric.delta for metric in app.metric]
-    app.button(key="use").click().run()
+    assert "A correction is at hand" in said(app)
+    app.button(key="use_at_hand").click().run()
     assert not app.exception
     wait_for_the_correction(studio, run)
     calibrator = calibrators.active(store, run, "mood")
@@ -227,7 +228,7 @@ def test_a_correction_is_used_for_all_labels_and_taken_out_again(
     after = metrics(app)
     assert float(after["Log loss"]) < float(before["Log loss"])
     assert f"{before['Log loss']} before" in [metric.delta for metric in app.metric]
-    assert "use" not in buttons(app)  # nothing better is known
+    assert not {"use", "use_at_hand"} & buttons(app)  # nothing better is known
     calmer = {row.row_id: row.confidence or 0 for row in labels.page(store, run, "mood", limit=300)}
     assert sum(calmer.values()) < sum(shown.values())
 
@@ -235,6 +236,17 @@ def test_a_correction_is_used_for_all_labels_and_taken_out_again(
     assert not app.exception
     assert calibrators.active(store, run, "mood") is None
     assert metrics(app) == before
+
+    app.button(key="use_at_hand").click().run()
+    wait_for_the_correction(studio, run)
+    # One row is seen otherwise: there is something to learn, by the same method.
+    other = checked.MOODS[(overconfident(1)[1][0] + 1) % len(checked.MOODS)]
+    event = decisions.DecisionEvent(0, row_id(checked.text(0)), "modify", other, blind=True)
+    decisions.record(store, session="again", run_id=run, dimension="mood", reviewer="Ada", events=[event])
+    app.run()
+    assert "Fitted anew it learns from 300 checked rows." in said(app)
+    assert app.button(key="use").label == "Fit anew"
+    assert "use_at_hand" not in buttons(app)
 
 
 def test_why_a_method_was_chosen_is_said_and_every_number_comes_when_asked_for(
