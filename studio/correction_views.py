@@ -152,12 +152,12 @@ def at_hand(studio: Studio, fitted: Fitted) -> None:
     else:
         gain = "makes labels say better how sure they are"
     title = TITLES_HERE.get(fitted.method, fitted.method)
-    with st.container(border=True, horizontal=True, vertical_alignment="center", key="at_hand"):
-        st.markdown(
-            f":material/tune: **A correction is at hand:** {title} {gain}. Use it before you accept rows.",
-            width="stretch",
+    with st.container(border=True, key="at_hand"):
+        words, button = st.columns([7, 1], vertical_alignment="center")
+        words.markdown(
+            f":material/tune: **A correction is at hand:** {title} {gain}. Use it before you accept rows."
         )
-        if st.button("Use it", key="use_at_hand", help=USE_HELP):
+        if button.button("Use it", key="use_at_hand", help=USE_HELP, width="stretch"):
             _use(studio, fitted)
 
 
