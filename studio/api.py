@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 from studio.answering import VERSION, NotFound, Nothing, route, words
 from studio.runtime import Studio
 from studio.second_opinions import Again, again
-from workspace import decisions, exports, intake, labels, runs, statistics
+from workspace import decisions, draws, exports, intake, labels, runs, statistics
 from workspace.decisions import Counts, DecisionEvent, HistoryItem, QueueItem
 from workspace.errors import RunError, WinnowError
 from workspace.facts import Settings
@@ -147,9 +147,19 @@ def review(studio: Studio, body: ReviewRequest, _path: dict[str, str]) -> Review
     return ReviewResponse(
         acked=acked,
         items=items,
-        counts=decisions.counts(studio.store, body.run, body.dimension) if body.counts else None,
+        counts=_counts(studio, body) if body.counts else None,
         history=past,
     )
+
+
+def _counts(studio: Studio, body: ReviewRequest) -> Counts:
+    """Of the run; of its blind sample while that is what is decided, where a skipped row is done."""
+    counts = decisions.counts(studio.store, body.run, body.dimension)
+    if body.order != "sample":
+        return counts
+    sample = draws.standing(studio.store, body.run, body.dimension)
+    done = sample.drawn - sample.waiting
+    return msgspec.structs.replace(counts, waiting=sample.waiting, decided=done, skipped=0)
 
 
 def status(studio: Studio, _body: Nothing, _path: dict[str, str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from studio.local_only import LocalOnly
 from tests.seeding import add_rows, seed
 from tests.stand_in import StandIn
 from tests.waiting import wait_for
-from workspace import decisions, runs
+from workspace import decisions, draws, runs
 from workspace.facts import RunSpec
 from workspace.store import Store, open_store
 
@@ -82,6 +82,14 @@ def test_decisions_are_kept_and_rows_come_back(place: Place) -> None:
     assert [item["row_id"] for item in content["items"]] == rows[5:]
     assert content["counts"]["decided"] == 1
     assert answer.headers["cache-control"] == "no-store"
+
+
+def test_in_a_blind_sample_the_rows_of_the_sample_are_counted(place: Place) -> None:
+    drawn = draws.draw(place.store, place.spec.run_id, "sentiment", 10).row_ids
+    events = [event(0, drawn[0], blind=True), event(1, drawn[1], "skip", "", blind=True)]
+    counts = place.review(order="sample", events=events).json()["counts"]
+    assert (counts["waiting"], counts["decided"], counts["skipped"]) == (8, 2, 0)
+    assert place.review(order="uncertain").json()["counts"]["waiting"] == len(TEXTS) - 2
 
 
 def test_rows_others_decided_blind_come_to_those_who_have_not_decided_them(place: Place) -> None:
