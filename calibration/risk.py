@@ -123,18 +123,14 @@ def accept(
     """
     sample = _checked(confidence, checked, wrong, inclusion)
     check_share("epsilon", epsilon)
-    check_share("delta", delta)
-    if look is not None:
-        if look < 1:
-            raise ValueError("looks are counted from 1")
-        delta /= look * (look + 1)
+    level = _level(delta, look)
     sets = _nested(sample)
-    curve = _curve(sample, sets, delta)
+    curve = _curve(sample, sets, level)
     first = int(first_tested(_worth(sets, sets.expected), sets.claimed, epsilon))
     failed = np.flatnonzero(curve.bound[first:] > epsilon)
     last = first + int(failed[0]) - 1 if failed.size else len(sets.rows) - 1
     if last < first:
-        return _nothing_yet(sets, curve, sample, epsilon, delta)
+        return _nothing_yet(sets, curve, sample, epsilon, level)
     found, seen, mistakes = int(curve.rows[last]), int(curve.checked[last]), int(curve.wrong[last])
     bound = float(curve.bound[last])
     left = sample.said.size - found
@@ -198,6 +194,7 @@ def risk_curve(
     *,
     delta: float = DELTA,
     inclusion: npt.ArrayLike | None = None,
+    look: int | None = None,
 ) -> RiskCurve:
     """Error against the share of rows accepted, the sets of `accept` in which anybody checked a row.
 
@@ -205,8 +202,7 @@ def risk_curve(
     `accept`'s. Raises ValueError for wrong shapes and values.
     """
     sample = _checked(confidence, checked, wrong, inclusion)
-    check_share("delta", delta)
-    curve = _curve(sample, _nested(sample), delta)
+    curve = _curve(sample, _nested(sample), _level(delta, look))
     seen = curve.checked > 0
     return RiskCurve(*(getattr(curve, name)[seen] for name in RiskCurve.__slots__))
 
@@ -231,6 +227,16 @@ def conformal_threshold(
         return None
     mistakes = np.sort(said[bad])[::-1]
     return float(np.nextafter(mistakes[allowed], np.inf)) if mistakes.size > allowed else -np.inf
+
+
+def _level(delta: float, look: int | None) -> float:
+    """What this look is tested at."""
+    check_share("delta", delta)
+    if look is None:
+        return delta
+    if look < 1:
+        raise ValueError("looks are counted from 1")
+    return delta / (look * (look + 1))
 
 
 def _nested(sample: _Sample) -> _Sets:

@@ -138,7 +138,14 @@ def promise(
     )
     curve = None
     if known.checked.size:
-        curve = risk_curve(known.confidence, known.checked, known.wrong, delta=delta, inclusion=known.inclusion)
+        curve = risk_curve(
+            known.confidence,
+            known.checked,
+            known.wrong,
+            delta=delta,
+            inclusion=known.inclusion,
+            look=known.look,
+        )
     limit = np.inf if acceptance.threshold is None else acceptance.threshold
     asked = Asked(run_id, dimension, epsilon, delta, tolerance, label)
     offer = offered(studio, asked, known, known.confidence >= limit, (part_of(None, acceptance),), acceptance.why)

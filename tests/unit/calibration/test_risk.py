@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
@@ -123,12 +124,25 @@ def test_less_certainty_never_accepts_less(
     assert strict.rows <= lenient.rows
 
 
+def test_the_curve_crosses_the_target_where_accepting_ends_at_every_look() -> None:
+    said, wrong = workspace(4000)
+    at = uniform(4000, 500)
+    for look in (None, 1, 2, 3):
+        found = accept(said, at, wrong[at], epsilon=0.2, look=look)
+        curve = risk_curve(said, at, wrong[at], look=look)
+        last = int(np.flatnonzero(curve.rows == found.rows)[0])
+        assert curve.bound[last] == found.bound <= 0.2
+        assert (curve.bound[last + 1 : last + 2] > 0.2).all()
+        assert "with 95 % confidence" in found.why
+
+
 def test_looking_again_and_again_is_paid_for() -> None:
     said, wrong = workspace(4000)
     at = uniform(4000, 500)
     looks = [accept(said, at, wrong[at], epsilon=0.1, look=look) for look in (1, 2, 5)]
-    assert looks[0] == accept(said, at, wrong[at], epsilon=0.1, delta=0.05 / 2)
-    assert looks[1] == accept(said, at, wrong[at], epsilon=0.1, delta=0.05 / 6)
+    for found, delta in zip(looks, (0.05 / 2, 0.05 / 6), strict=False):
+        once = accept(said, at, wrong[at], epsilon=0.1, delta=delta)
+        assert replace(found, why="") == replace(once, why="")  # the words name the confidence that was asked for
     assert looks[0].rows > looks[1].rows > looks[2].rows
 
 
