@@ -9,7 +9,7 @@ import numpy as np
 
 from calibration.risk import Acceptance, accept_by_domain
 from studio import promising
-from studio.promising import DELTA, EPSILON, TOLERANCE, Asked, Counted, Offer, part_of
+from studio.promising import Asked, Counted, Offer, part_of
 from studio.runtime import Studio
 from studio.words import number, percent, plural
 from workspace import draws
@@ -30,7 +30,7 @@ class Standing:
     acceptance: Acceptance
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DomainPromise(Offer):
     """What may be promised in every domain at once.
 
@@ -51,32 +51,23 @@ def domains(studio: Studio, run_id: str, dimension: str) -> tuple[str, ...]:
     return found if 2 <= len(found) <= MOST_DOMAINS else ()
 
 
-def promise(
-    studio: Studio,
-    run_id: str,
-    dimension: str,
-    *,
-    epsilon: float = EPSILON,
-    delta: float = DELTA,
-    tolerance: float = TOLERANCE,
-    label: str | None = None,
-) -> DomainPromise:
+def promise(studio: Studio, asked: Asked) -> DomainPromise:
     """As `promising.promise`, for each domain by itself.
 
     Raises RunError as it does, and when the rows are not of several domains, or of too many.
     """
-    names = domains(studio, run_id, dimension)
+    names = domains(studio, asked.run_id, asked.dimension)
     if not names:
         raise RunError(f"These rows are not of 2 to {MOST_DOMAINS} domains.", "Look at all of them together.")
-    known = promising.counted(studio, run_id, dimension, tolerance, label)
+    known = promising.counted(studio, asked)
     of_row = known.sample.domain[known.covered]
     found = accept_by_domain(
         known.confidence,
         known.checked,
         known.wrong,
         of_row,
-        epsilon=epsilon,
-        delta=delta,
+        epsilon=asked.epsilon,
+        delta=asked.delta,
         inclusion=known.inclusion,
         look=known.look,
     )
@@ -88,14 +79,13 @@ def promise(
             chosen |= (of_row == place) & (known.confidence >= acceptance.threshold)
     standings = {names[place]: _standing(known, place, found) for place, found in by_place.items()}
     parts = tuple(part_of(name, one.acceptance) for name, one in standings.items())
-    asked = Asked(run_id, dimension, epsilon, delta, tolerance, label)
     missing = sum(one.acceptance.more or 0 for one in standings.values())
     return DomainPromise(
-        **vars(promising.offered(studio, asked, known, chosen, parts, _sentence(standings, epsilon, delta))),
+        **vars(promising.offered(studio, asked, known, chosen, parts, _sentence(standings, asked))),
         domains=standings,
-        each=delta / len(standings),
+        each=asked.delta / len(standings),
         missing=missing,
-        more_minutes=missing * promising.pace(studio, run_id, dimension),
+        more_minutes=missing * promising.pace(studio, asked.run_id, asked.dimension),
     )
 
 
@@ -123,7 +113,7 @@ def _standing(known: Counted, place: int, found: Acceptance) -> Standing:
     return Standing(int(here.sum()), int(here[known.checked].sum()), found)
 
 
-def _sentence(standings: Mapping[str, Standing], epsilon: float, delta: float) -> str:
+def _sentence(standings: Mapping[str, Standing], asked: Asked) -> str:
     """All of it in a sentence for people."""
     rows = sum(one.rows for one in standings.values())
     accepted = sum(one.acceptance.rows for one in standings.values())
@@ -132,6 +122,6 @@ def _sentence(standings: Mapping[str, Standing], epsilon: float, delta: float) -
         for name, one in standings.items()
     )
     return (
-        f"{number(accepted)} of {plural(rows, 'row')} can be accepted ({each}): with {percent(1 - delta)} "
-        f"confidence at most {percent(epsilon)} of those are wrong in every domain."
+        f"{number(accepted)} of {plural(rows, 'row')} can be accepted ({each}): with {percent(1 - asked.delta)} "
+        f"confidence at most {percent(asked.epsilon)} of those are wrong in every domain."
     )

@@ -9,12 +9,10 @@ import numpy.typing as npt
 
 from calibration.sampling import FIRST, recommend
 from studio import promising
-from studio.promising import DELTA, EPSILON, TOLERANCE
+from studio.promising import Asked
 from studio.runtime import Studio
 from workspace import draws
-from workspace.answers import dimension_of
 from workspace.draws import Drawn, Sample
-from workspace.runs import spec
 
 __all__ = ["FIRST", "Advice", "advice", "draw"]
 
@@ -44,30 +42,21 @@ class Advice:
         return [self.sample.row_ids[place] for place in np.flatnonzero(self.inside)]
 
 
-def advice(
-    studio: Studio,
-    run_id: str,
-    dimension: str,
-    *,
-    epsilon: float = EPSILON,
-    delta: float = DELTA,
-    tolerance: float = TOLERANCE,
-    label: str | None = None,
-) -> Advice:
-    """What to draw next for the promise of `studio.promising.promise` with these arguments.
+def advice(studio: Studio, asked: Asked) -> Advice:
+    """What to draw next for the promise that is asked for.
 
     Raises RunError for an unknown run, dimension or label.
     """
-    found = promising.sample(studio, run_id, dimension)
-    said, wrong = promising.judged(found, dimension_of(spec(studio.store, run_id), dimension), tolerance, label)
+    found = promising.sample(studio, asked.run_id, asked.dimension)
+    said, wrong = promising.judged(studio, asked, found)
     if not found.row_ids:
         return Advice(0, None, 0, None, 0.0, found, np.zeros(0, dtype=np.bool_))
     next_one = recommend(
         said,
         found.checked,
         wrong,
-        epsilon=epsilon,
-        delta=delta,
+        epsilon=asked.epsilon,
+        delta=asked.delta,
         inclusion=found.inclusion,
         look=found.standing.draws + 1,
     )
@@ -77,7 +66,7 @@ def advice(
         surest=None if inside.all() else int(inside.sum()),
         new=int(((next_one.rates > 0) & ~inside).sum()),
         needed=next_one.needed,
-        minutes=(next_one.needed or 0) * promising.pace(studio, run_id, dimension),
+        minutes=(next_one.needed or 0) * promising.pace(studio, asked.run_id, asked.dimension),
         sample=found,
         inside=inside,
     )

@@ -19,7 +19,7 @@ from studio import (
 from studio.components.target import draggable
 from studio.drawing import Advice
 from studio.offer_views import missing_words, roughly
-from studio.promising import Promise
+from studio.promising import Asked, Promise
 from studio.runtime import Studio
 from studio.words import number, percent, plural
 from workspace import decisions
@@ -41,7 +41,7 @@ def nothing_yet(studio: Studio, run_id: str, dimension: str) -> None:
         ),
         ui.guarded(),
     ):
-        advised = drawing.advice(studio, run_id, dimension)
+        advised = drawing.advice(studio, Asked(run_id, dimension))
         draw_views.button(studio, run_id, dimension, advised, primary=True)
 
 
@@ -52,14 +52,14 @@ def card(studio: Studio, run_id: str, dimension: str, kind: str, label: str | No
         words, picture = st.columns([4, 5], gap="large")
         with words:
             saying = st.container(key="promise_words")
-            options = _asked(kind)
+            asked = _asked(run_id, dimension, kind, label)
             standing = promising.standing(studio, run_id, dimension)
             if domain_views.wanted(studio, run_id, dimension):
-                by_domain = domain_promises.promise(studio, run_id, dimension, label=label, **options)
+                by_domain = domain_promises.promise(studio, asked)
                 domain_views.draw(studio, by_domain, standing, kind, words=saying, table=picture)
                 return
-            promise = promising.promise(studio, run_id, dimension, label=label, **options)
-            advised = drawing.advice(studio, run_id, dimension, label=label, **options)
+            promise = promising.promise(studio, asked)
+            advised = drawing.advice(studio, asked)
             with saying:
                 _say(promise, advised)
             offer_views.progress(promise, standing, kind)
@@ -69,7 +69,7 @@ def card(studio: Studio, run_id: str, dimension: str, kind: str, label: str | No
             _picture(promise)
 
 
-def _asked(kind: str) -> dict[str, float]:
+def _asked(run_id: str, dimension: str, kind: str, label: str | None) -> Asked:
     """What the person wants to be promised."""
     target = st.slider(
         "Error allowed among the accepted rows",
@@ -91,9 +91,9 @@ def _asked(kind: str) -> dict[str, float]:
             persist_state="session",
             help="How sure the promise is to hold: at 95%, in 19 of 20 workspaces such as this one, or more.",
         )
-        options = {"epsilon": target / 100, "delta": SURE[sure]}
+        tolerance = promising.TOLERANCE
         if kind == "score":
-            options["tolerance"] = st.number_input(
+            tolerance = st.number_input(
                 "A score may be off by",
                 0.0,
                 5.0,
@@ -105,7 +105,7 @@ def _asked(kind: str) -> dict[str, float]:
                 width=170,
                 help="A score counts as wrong when it is further than this from what a person gave.",
             )
-    return options
+    return Asked(run_id, dimension, epsilon=target / 100, delta=SURE[sure], tolerance=tolerance, label=label)
 
 
 def _say(promise: Promise, advised: Advice) -> None:

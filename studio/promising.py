@@ -5,7 +5,7 @@ Everything here is about the labels as they are read now, with the calibrator in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,6 @@ from workspace import adjusted, calibrators, decisions, draws, promises
 from workspace.answers import dimension_of, shape_of
 from workspace.draws import Drawn, Sample, Standing
 from workspace.errors import RunError
-from workspace.facts import DimensionSpec
 from workspace.promises import WHOLE, Kept, Part
 from workspace.runs import spec
 from workspace.statistics import SECONDS_PER_DECISION
@@ -29,17 +28,22 @@ TOLERANCE = 1.0  # of a score, in its own units
 
 @dataclass(frozen=True)
 class Asked:
-    """What somebody wants to be promised; see `promise`."""
+    """What somebody wants to be promised: with confidence 1 - `delta`, at most the share `epsilon` is wrong.
+
+    A score is wrong when it is more than `tolerance` away from the truth. `label`: of a multi dimension, only
+    whether this label is rightly given or not; without it all labels of a row have to be right.
+    """
 
     run_id: str
     dimension: str
-    epsilon: float
-    delta: float
-    tolerance: float
-    label: str | None
+    _: KW_ONLY
+    epsilon: float = EPSILON
+    delta: float = DELTA
+    tolerance: float = TOLERANCE
+    label: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Offer(Asked):
     """Rows that may be accepted, as the labels are read now.
 
@@ -64,7 +68,7 @@ class Offer(Asked):
     places: npt.NDArray[np.int64] = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Promise(Offer):
     """What may be promised of all rows together.
 
@@ -107,32 +111,21 @@ def _read_with(studio: Studio, run_id: str, dimension: str) -> tuple[str, int]:
     return heard, calibrators.adjusted_rows(studio.store, run_id, dimension)
 
 
-def promise(
-    studio: Studio,
-    run_id: str,
-    dimension: str,
-    *,
-    epsilon: float = EPSILON,
-    delta: float = DELTA,
-    tolerance: float = TOLERANCE,
-    label: str | None = None,
-) -> Promise:
-    """The most rows of which at most the share `epsilon` is wrong, with confidence 1 - `delta`.
+def promise(studio: Studio, asked: Asked) -> Promise:
+    """The most rows of which what is asked can be promised.
 
     It is about the labels as they are read now, calibrator included, and believes only rows drawn by chance and
     decided blind, or gold. Where sample after sample is drawn until it holds, each is tested at a smaller delta.
-    A score is wrong when it is more than `tolerance` away from the truth. `label`: of a multi dimension, only
-    whether this label is rightly given or not; without it all labels of a row have to be right.
 
     Raises RunError for an unknown run, dimension or label, and when no row was answered.
     """
-    known = counted(studio, run_id, dimension, tolerance, label)
+    known = counted(studio, asked)
     acceptance = accept(
         known.confidence,
         known.checked,
         known.wrong,
-        epsilon=epsilon,
-        delta=delta,
+        epsilon=asked.epsilon,
+        delta=asked.delta,
         inclusion=known.inclusion,
         look=known.look,
     )
@@ -142,12 +135,11 @@ def promise(
             known.confidence,
             known.checked,
             known.wrong,
-            delta=delta,
+            delta=asked.delta,
             inclusion=known.inclusion,
             look=known.look,
         )
     limit = np.inf if acceptance.threshold is None else acceptance.threshold
-    asked = Asked(run_id, dimension, epsilon, delta, tolerance, label)
     offer = offered(studio, asked, known, known.confidence >= limit, (part_of(None, acceptance),), acceptance.why)
     return Promise(**vars(offer), acceptance=acceptance, curve=curve)
 
@@ -204,14 +196,14 @@ class Counted:
     look: int | None
 
 
-def counted(studio: Studio, run_id: str, dimension: str, tolerance: float, label: str | None) -> Counted:
+def counted(studio: Studio, asked: Asked) -> Counted:
     """What may be counted on of a run. Raises RunError as `promise`."""
-    heard = promises.heard_with(studio.store, run_id, dimension)
-    found = sample(studio, run_id, dimension)
+    heard = promises.heard_with(studio.store, asked.run_id, asked.dimension)
+    found = sample(studio, asked.run_id, asked.dimension)
     if not found.row_ids:
         raise RunError("No row of this run has an answer yet.", "Let the model label some rows first.")
     covered = np.flatnonzero(found.inclusion > 0) if found.checked.size else np.arange(len(found.row_ids))
-    said, wrong = judged(found, dimension_of(spec(studio.store, run_id), dimension), tolerance, label)
+    said, wrong = judged(studio, asked, found)
     chance = found.inclusion[covered]
     even = not found.checked.size or float(chance.min()) == float(chance.max())
     return Counted(
@@ -226,23 +218,23 @@ def counted(studio: Studio, run_id: str, dimension: str, tolerance: float, label
     )
 
 
-def judged(
-    found: Sample, asked: DimensionSpec, tolerance: float, label: str | None
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+def judged(studio: Studio, asked: Asked, found: Sample) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
     """How sure each row is [N], and which of the checked ones are wrong [m]. Raises RunError for a wrong label."""
-    shape = shape_of(asked)
+    dimension = dimension_of(spec(studio.store, asked.run_id), asked.dimension)
+    shape, label = shape_of(dimension), asked.label
     if label is not None:
-        if shape != "multi" or label not in asked.labels:
+        if shape != "multi" or label not in dimension.labels:
             raise RunError(f"'{label}' is not asked about alone.", "Choose a label of a multi dimension.")
-        applies = found.probabilities[:, asked.labels.index(label)]
+        applies = found.probabilities[:, dimension.labels.index(label)]
         true = [None if one is None else label in split_labels(one) for one in found.truth]
         given = (applies[found.checked] >= 0.5).tolist()
         return np.maximum(applies, 1 - applies), np.array([a != b for a, b in zip(true, given, strict=True)], bool)
     if shape != "score":
         return found.confidence, found.wrong
-    values = np.array([float(one) for one in asked.labels])
+    values = np.array([float(one) for one in dimension.labels])
     true_values = np.array([np.inf if one is None else float(one) for one in found.truth])
-    return found.within(values, tolerance), np.abs(true_values - found.value[found.checked]) > tolerance
+    away = np.abs(true_values - found.value[found.checked])
+    return found.within(values, asked.tolerance), away > asked.tolerance
 
 
 def accept_promise(studio: Studio, offered: Offer) -> Kept:

@@ -9,6 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from studio import calibrating, domain_promises, drawing, promising, scorecard, ui
+from studio.promising import Asked
 from studio.runtime import Studio
 from tests.pages import checked_workspace as checked
 from tests.pages.conftest import OpenPage, press, said
@@ -135,7 +136,7 @@ def test_after_the_first_rows_those_are_drawn_that_would_help_most(
     assert "draw" not in buttons(app)  # at 5 % it would be more work than it saves
     for target in (18, 20):
         app.slider(key="target").set_value(target).run()
-        advised = drawing.advice(studio, run, "mood", epsilon=target / 100)
+        advised = drawing.advice(studio, Asked(run, "mood", epsilon=target / 100))
         where = f"Draw {advised.count} rows to check, from the {advised.surest} surest"
         assert app.button(key="draw").label == where
         assert "the same chance to be drawn" in app.button(key="draw").help
@@ -160,7 +161,7 @@ def test_what_is_promised_follows_the_target_and_can_be_accepted_and_withdrawn(
     assert "At 5% error" in app.subheader[0].value
     app.slider(key="target").set_value(20).run()
     assert not app.exception
-    promise = promising.promise(studio, run, "mood", epsilon=0.2)
+    promise = promising.promise(studio, Asked(run, "mood", epsilon=0.2))
     rows = promise.acceptance.rows
     assert 0 < rows < 600
     sentence = app.subheader[0].value
@@ -191,7 +192,7 @@ def test_another_confidence_is_another_promise(
     app = page()
     app.slider(key="target").set_value(20).run()
     press(app, "sure", "99%")
-    found = promising.promise(studio, run, "mood", epsilon=0.2, delta=0.01).acceptance
+    found = promising.promise(studio, Asked(run, "mood", epsilon=0.2, delta=0.01)).acceptance
     assert found.threshold is not None
     assert f"[{found.rows} of 600 rows]" in app.subheader[0].value
     assert "with 99% confidence at most" in said(app)
@@ -391,7 +392,7 @@ def test_every_domain_can_have_a_promise_of_its_own(
     app.toggle(key="by_domain").set_value(True)
     app.slider(key="target").set_value(20).run()
     assert not app.exception
-    found = domain_promises.promise(studio, run, "mood", epsilon=0.2)
+    found = domain_promises.promise(studio, Asked(run, "mood", epsilon=0.2))
     rows = len(found.places)
     assert 0 < rows < 400
     assert app.subheader[0].value.startswith(

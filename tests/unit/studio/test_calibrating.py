@@ -21,6 +21,7 @@ from engine.client import Engine
 from studio import calibrating, fitting, promising, suspects, totals
 from studio.calibrating import Fitted
 from studio.fitting import BY_DOMAIN, BY_LABEL, HEAD, TITLES_HERE, Apply, Fit, best_fit
+from studio.promising import Asked
 from studio.runtime import Studio
 from tests.seeding import add_rows, fact_of, ingest, spec_of
 from tests.stand_in import StandIn
@@ -255,7 +256,7 @@ def test_other_kinds_are_put_in_force_as_well(answered: Place, dimension: str) -
 
 
 def test_a_promise_is_counted_on_the_drawn_rows(answered: Place) -> None:
-    offered = promising.promise(answered.studio, answered.run, "mood", epsilon=0.2)
+    offered = promising.promise(answered.studio, Asked(answered.run, "mood", epsilon=0.2))
     assert (offered.checked, offered.waiting, offered.population, offered.uncovered) == (120, 0, ROWS, 0)
     threshold = offered.acceptance.threshold
     assert threshold is not None
@@ -263,10 +264,10 @@ def test_a_promise_is_counted_on_the_drawn_rows(answered: Place) -> None:
     above = [row for row in shown.values() if (row.probabilities and max(row.probabilities) >= threshold)]
     assert offered.acceptance.rows == len(above)
     kept = promising.accept_promise(answered.studio, offered)
-    assert promising.promise(answered.studio, answered.run, "mood").kept == kept
+    assert promising.promise(answered.studio, Asked(answered.run, "mood")).kept == kept
     promising.withdraw_promise(answered.studio, answered.run, "mood")
-    assert promising.promise(answered.studio, answered.run, "mood").kept is None
-    hopeless = promising.promise(answered.studio, answered.run, "mood", epsilon=0.001)
+    assert promising.promise(answered.studio, Asked(answered.run, "mood")).kept is None
+    hopeless = promising.promise(answered.studio, Asked(answered.run, "mood", epsilon=0.001))
     assert hopeless.acceptance.threshold is None
     with pytest.raises(RunError, match="Nothing can be promised"):
         promising.accept_promise(answered.studio, hopeless)
@@ -275,7 +276,7 @@ def test_a_promise_is_counted_on_the_drawn_rows(answered: Place) -> None:
 def test_what_is_exported_as_accepted_is_what_was_offered(place: Place, tmp_path: Path) -> None:
     place.answer(range(180))
     place.check("mood", 150)
-    offered = promising.promise(place.studio, place.run, "mood", epsilon=0.13)
+    offered = promising.promise(place.studio, Asked(place.run, "mood", epsilon=0.13))
     chosen = {offered.sample.row_ids[at] for at in offered.places}
     assert 0 < len(chosen) < 180
     promising.accept_promise(place.studio, offered)
@@ -291,7 +292,7 @@ def test_what_is_exported_as_accepted_is_what_was_offered(place: Place, tmp_path
         id for id in chosen if sure[id] != 1
     }
     assert {row["id"]: row["mood_confidence"] for row in rows if row["id"] in sure} == pytest.approx(sure)
-    again = promising.promise(place.studio, place.run, "mood", epsilon=0.13)
+    again = promising.promise(place.studio, Asked(place.run, "mood", epsilon=0.13))
     assert again.kept is not None
     promising.withdraw_promise(place.studio, place.run, "mood")
     moved = {row.row_id: row.confidence for row in answered_rows(place) if row.row_id in sure}
@@ -303,19 +304,17 @@ def answered_rows(place: Place) -> Sequence[labels.CurrentLabel]:
 
 
 def test_scores_are_promised_with_a_tolerance_and_labels_of_several_one_by_one(answered: Place) -> None:
-    exact = promising.promise(answered.studio, answered.run, "mark", epsilon=0.2, tolerance=0.0)
-    near = promising.promise(answered.studio, answered.run, "mark", epsilon=0.2, tolerance=2.0)
+    exact = promising.promise(answered.studio, Asked(answered.run, "mark", epsilon=0.2, tolerance=0.0))
+    near = promising.promise(answered.studio, Asked(answered.run, "mark", epsilon=0.2, tolerance=2.0))
     assert exact.acceptance.rows < near.acceptance.rows
-    one = promising.promise(answered.studio, answered.run, "tags", epsilon=0.2, label="u")
-    every = promising.promise(answered.studio, answered.run, "tags", epsilon=0.2)
+    one = promising.promise(answered.studio, Asked(answered.run, "tags", epsilon=0.2, label="u"))
+    every = promising.promise(answered.studio, Asked(answered.run, "tags", epsilon=0.2))
     assert one.acceptance.rows >= every.acceptance.rows
     # Both are kept beside each other, and each is withdrawn alone.
-    kept = [
-        promising.accept_promise(
-            answered.studio, promising.promise(answered.studio, answered.run, "tags", epsilon=0.2, label=label)
-        )
-        for label in (None, "u")
-    ]
+    kept = []
+    for label in (None, "u"):
+        offer = promising.promise(answered.studio, Asked(answered.run, "tags", epsilon=0.2, label=label))
+        kept.append(promising.accept_promise(answered.studio, offer))
     assert [(mine.label, mine.rows) for mine in kept] == [("", every.acceptance.rows), ("u", one.acceptance.rows)]
     assert promises.all_in_force(answered.store, answered.run, "tags") == kept
     promising.withdraw_promise(answered.studio, answered.run, "tags", "u")
@@ -381,7 +380,7 @@ def test_a_new_decision_is_fitted_on_at_once(place: Place) -> None:
     again = calibrating.fit(place.studio, place.run, "mood")
     assert again.evidence.rows == 35
     assert again.current == (before.method == again.method == "none")
-    offered = promising.promise(place.studio, place.run, "mood")
+    offered = promising.promise(place.studio, Asked(place.run, "mood"))
     drawn = promising.draw_sample(place.studio, place.run, "mood", 3)
     assert promising.standing(place.studio, place.run, "mood").waiting == 3 == len(drawn.row_ids)
     if offered.acceptance.threshold is not None:

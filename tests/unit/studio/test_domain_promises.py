@@ -11,6 +11,7 @@ import pytest
 
 from engine.client import Engine
 from studio import domain_promises, promising
+from studio.promising import Asked
 from studio.runtime import Studio
 from tests.seeding import SENTIMENT, add_rows, fact_of, ingest, spec_of, task_of
 from tests.stand_in import StandIn
@@ -55,7 +56,7 @@ class Place:
         )
 
     def promise(self) -> domain_promises.DomainPromise:
-        return domain_promises.promise(self.studio, self.run, MOOD, epsilon=0.1)
+        return domain_promises.promise(self.studio, Asked(self.run, MOOD, epsilon=0.1))
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_it_is_accepted_and_withdrawn_as_one_and_each_row_follows_its_domain(pla
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert {row["id"] for row in rows if row[told.column]} == chosen | set(decided(place))
     # The one about all rows takes its place, and is not the same.
-    together = promising.promise(place.studio, place.run, MOOD, epsilon=0.4)
+    together = promising.promise(place.studio, Asked(place.run, MOOD, epsilon=0.4))
     assert together.kept == kept
     assert not promising.accept_promise(place.studio, together).by_domain
     promising.accept_promise(place.studio, place.promise())
