@@ -52,16 +52,10 @@ def draw(
 
 
 def _say(promise: DomainPromise) -> None:
-    accepted, rows = len(promise.places), promise.population
-    left, target = rows - accepted, f"At {percent(promise.epsilon)} error in every domain"
+    target = f"At {percent(promise.epsilon)} error in every domain"
     able = [name for name, one in promise.domains.items() if one.acceptance.threshold is not None]
-    if accepted:
-        look = f", {roughly(promise.look_minutes)}" if left else ""
-        st.subheader(
-            f"{target}, :primary[{number(accepted)} of {plural(rows, 'row')}] can be accepted, "
-            f"{number(left)} {'needs' if left == 1 else 'need'} a look{look}.",
-            anchor=False,
-        )
+    if promise.places.size:
+        offer_views.accepting(promise, target)
         if len(able) < len(promise.domains):
             st.caption(f"They are of {_listed(able)}.")
         return

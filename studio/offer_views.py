@@ -11,6 +11,17 @@ from studio.words import duration, number, plural
 from workspace.draws import Standing
 
 
+def accepting(offer: Offer, target: str) -> None:
+    """How many rows can be accepted, and how many of the others nobody has looked at yet."""
+    rows, left = len(offer.places), offer.to_look
+    look = f"{number(left)} {'needs' if left == 1 else 'need'} a look"
+    time = f", {roughly(offer.look_minutes)}" if left else ""
+    st.subheader(
+        f"{target}, :primary[{number(rows)} of {plural(offer.population, 'row')}] can be accepted, {look}{time}.",
+        anchor=False,
+    )
+
+
 def progress(offer: Offer, standing: Standing, kind: str) -> None:
     """How far the sample is, and what is left out of it, in words."""
     if standing.drawn:
@@ -24,6 +35,12 @@ def progress(offer: Offer, standing: Standing, kind: str) -> None:
         )
     elif kind == "multi":
         notes.append("A row counts as right when all its labels are. Choose a label above to look at it alone.")
+    if offer.checked == offer.population and offer.population > len(offer.places):
+        notes.append(
+            "The right label of every row is known already: what can be accepted only says how good the model is."
+        )
+    elif (decided := offer.population - len(offer.places) - offer.to_look) and offer.places.size:
+        notes.append(f"{plural(decided, 'more row')} {'is' if decided == 1 else 'are'} checked already.")
     if offer.skipped:
         one = offer.skipped == 1
         notes.append(

@@ -109,16 +109,10 @@ def _asked(run_id: str, dimension: str, kind: str, label: str | None) -> Asked:
 
 
 def _say(promise: Promise, advised: Advice) -> None:
-    found, rows = promise.acceptance, promise.population
+    found = promise.acceptance
     target = f"At {percent(promise.epsilon)} error"
     if found.threshold is not None:
-        left = rows - found.rows
-        look = f", {roughly(promise.look_minutes)}" if left else ""
-        st.subheader(
-            f"{target}, :primary[{number(found.rows)} of {plural(rows, 'row')}] can be accepted, "
-            f"{number(left)} {'needs' if left == 1 else 'need'} a look{look}.",
-            anchor=False,
-        )
+        offer_views.accepting(promise, target)
         wrong = f"{number(found.wrong)} {'was' if found.wrong == 1 else 'were'} wrong"
         st.caption(
             f"Of the {number(found.checked)} checked among them {wrong}: with {_sure(promise)} confidence at most "

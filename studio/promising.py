@@ -49,9 +49,9 @@ class Offer(Asked):
 
     `parts` say which and why, `sentence` says it in words, and `places` in `sample` are these rows. `population`
     of the run's answered rows are covered by the sample, `uncovered` are not: they were planned after it was
-    drawn. `waiting` drawn rows are still to be checked; only then can it be accepted. `look_minutes`: what looking
-    at the rows that are not accepted takes. `heard`: what labels are read with (`workspace.promises.heard_with`);
-    `kept`: what was accepted before about the same label.
+    drawn. `waiting` drawn rows are still to be checked; only then can it be accepted. `to_look` rows are neither
+    accepted nor checked, and `look_minutes` is what looking at them takes. `heard`: what labels are read with
+    (`workspace.promises.heard_with`); `kept`: what was accepted before about the same label.
     """
 
     parts: tuple[Part, ...]
@@ -61,6 +61,7 @@ class Offer(Asked):
     checked: int
     skipped: int
     waiting: int
+    to_look: int
     look_minutes: float
     kept: Kept | None
     heard: str
@@ -154,7 +155,9 @@ def offered(
 ) -> Offer:
     """The `chosen` [M] of the rows counted, offered to be accepted."""
     store, run_id, dimension = studio.store, asked.run_id, asked.dimension
-    left = int((~chosen).sum())
+    open_ = ~chosen
+    open_[known.checked] = False
+    left = int(open_.sum())
     return Offer(
         **vars(asked),
         parts=parts,
@@ -164,6 +167,7 @@ def offered(
         checked=len(known.checked),
         skipped=known.sample.skipped,
         waiting=known.sample.standing.waiting,
+        to_look=left,
         look_minutes=left * pace(studio, run_id, dimension),
         kept=promises.in_force(store, run_id, dimension, asked.label or WHOLE),
         heard=known.heard,

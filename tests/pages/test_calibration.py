@@ -166,8 +166,11 @@ def test_what_is_promised_follows_the_target_and_can_be_accepted_and_withdrawn(
     assert 0 < rows < 600
     sentence = app.subheader[0].value
     assert sentence.startswith(
-        f"At 20% error, :primary[{rows} of 600 rows] can be accepted, {600 - rows} need a look"
+        f"At 20% error, :primary[{rows} of 600 rows] can be accepted, {promise.to_look} need a look"
     )
+    decided = 200 - promise.acceptance.checked
+    assert promise.to_look == 600 - rows - decided
+    assert f"{decided} more rows are checked already." in said(app)
     assert "about" in sentence
     app.button(key="accept").click().run()
     assert not app.exception
@@ -257,6 +260,8 @@ def test_why_a_method_was_chosen_is_said_and_every_number_comes_when_asked_for(
     app = page()
     fitted = calibrating.fit(studio, run, "mood")
     assert fitted.why in said(app)
+    assert "The right label of every row is known already" in said(app)
+    assert " need a look" not in said(app)
     assert all("Brier score" not in table.value.to_string() for table in app.dataframe)
     app.session_state["every_number"] = True
     app.run()
@@ -396,7 +401,7 @@ def test_every_domain_can_have_a_promise_of_its_own(
     rows = len(found.places)
     assert 0 < rows < 400
     assert app.subheader[0].value.startswith(
-        f"At 20% error in every domain, :primary[{rows} of 400 rows] can be accepted, {400 - rows} need a look"
+        f"At 20% error in every domain, :primary[{rows} of 400 rows] can be accepted, {found.to_look} need a look"
     )
     table = next(table.value for table in app.dataframe if "Accepted" in table.value.columns)
     assert table["Domain"].tolist() == ["mail", "news"]
