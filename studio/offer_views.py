@@ -40,7 +40,7 @@ def progress(offer: Offer, standing: Standing, kind: str) -> None:
             "The right label of every row is known already: what can be accepted only says how good the model is."
         )
     elif (decided := offer.population - len(offer.places) - offer.to_look) and offer.places.size:
-        notes.append(f"{plural(decided, 'more row')} {'is' if decided == 1 else 'are'} checked already.")
+        notes.append(f"{number(decided)} of the others {'is' if decided == 1 else 'are'} checked already.")
     if offer.skipped:
         one = offer.skipped == 1
         notes.append(

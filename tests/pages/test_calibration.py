@@ -170,7 +170,7 @@ def test_what_is_promised_follows_the_target_and_can_be_accepted_and_withdrawn(
     )
     decided = 200 - promise.acceptance.checked
     assert promise.to_look == 600 - rows - decided
-    assert f"{decided} more rows are checked already." in said(app)
+    assert f"{decided} of the others are checked already." in said(app)
     assert "about" in sentence
     app.button(key="accept").click().run()
     assert not app.exception
