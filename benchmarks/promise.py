@@ -16,6 +16,7 @@ more) and binomial intervals, in which the workspaces of a series are taken for 
 largest set above any threshold of the same confidences that keeps the error, found by knowing all labels.
 `hand_set`: accepting at a fixed calibrated confidence, and at one of the model's own. `looking`: of series in
 which labels are added until the promise is given, how many end in a broken one, without and with `look`.
+`choosing`: of samples whose allowed error is raised until a promise is given, how many end in a broken one.
 `drawn`: of the first 100 rows uniformly and 100 more, these uniformly as well or from the rows `recommend` says;
 `unseen_share` are the accepted rows that nobody had checked, the work a promise saves.
 """
@@ -125,7 +126,11 @@ def run(quick: bool, data: Path | None) -> dict[str, object]:
             }
             for name in plain[0].by_hand
         },
-        "looking": {"unpaid": _looking(plain, paid=False), "paid": _looking(plain, paid=True)},
+        "looking": {
+            "unpaid": _first_given(plain, lambda one: (one.series, one.settings[3])),
+            "paid": _first_given(plain, lambda one: (one.series, one.settings[3]), paid=True),
+        },
+        "choosing": _first_given(plain, lambda one: (one.series, one.settings[2])),
         "drawn": {
             name: {
                 "accepted_share": _mean([one.accepted for one in each]),
@@ -278,17 +283,16 @@ def _broken(outcomes: list[Outcome]) -> dict[str, object]:
     return _share([one.broken for one in outcomes])
 
 
-def _looking(outcomes: list[Outcome], paid: bool) -> dict[str, object]:
-    """Of every series and error the first promise given: how many of all are broken."""
+def _first_given(
+    outcomes: list[Outcome], group: Callable[[Outcome], tuple[int, str]], *, paid: bool = False
+) -> dict[str, object]:
+    """Of every group the first promise given, in the order they were asked for: how many are broken."""
     ends: dict[tuple[int, str], bool] = {}
     for one in outcomes:
         accepted, broken = one.paid if paid else (one.accepted, one.broken)
-        key = (one.series, one.settings[3])
-        if accepted and key not in ends:
-            ends[key] = broken
-    return _share(
-        [*ends.values()] + [False] * (len({(one.series, one.settings[3]) for one in outcomes}) - len(ends))
-    )
+        if accepted:
+            ends.setdefault(group(one), broken)
+    return _share([*ends.values()] + [False] * (len({group(one) for one in outcomes}) - len(ends)))
 
 
 def _share(broken: list[bool]) -> dict[str, object]:
