@@ -10,6 +10,8 @@ whose confidence says nothing only gets fewer rows accepted. What it does assume
   out-of-fold confidences for the checked rows, which is nearly the same; how nearly, `python -m benchmarks
   promise` measures.
 - The sample was not enlarged until the promise held, or else `look` says how often it was asked for.
+- `epsilon` was chosen without looking. What it does to raise it until rows can be accepted, the same benchmark
+  measures (`choosing`).
 
 What "wrong" means is the caller's: another label than the truth; for a dimension with several labels, one promise
 per label, wrong where "applies" and truth differ; for scores, wrong where |value - truth| is above a tolerance.
