@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute
 from studio.answering import VERSION, NotFound, Nothing, route, words
 from studio.runtime import Studio
 from studio.second_opinions import Again, again
-from workspace import decisions, draws, exports, intake, labels, runs, statistics
+from workspace import decisions, draws, exports, intake, labels, reviewers, runs, statistics
 from workspace.decisions import Counts, DecisionEvent, HistoryItem, QueueItem
 from workspace.errors import RunError, WinnowError
 from workspace.facts import Settings
@@ -153,8 +153,11 @@ def review(studio: Studio, body: ReviewRequest, _path: dict[str, str]) -> Review
 
 
 def _counts(studio: Studio, body: ReviewRequest) -> Counts:
-    """Of the run; of its blind sample while that is what is decided, where a skipped row is done."""
+    """Of the run; of its blind sample (a skipped row is done) or of the rows of others where these are decided."""
     counts = decisions.counts(studio.store, body.run, body.dimension)
+    if body.order == "second":
+        left = reviewers.unseen(studio.store, body.run, body.dimension, body.reviewer)
+        return msgspec.structs.replace(counts, waiting=left)
     if body.order != "sample":
         return counts
     sample = draws.standing(studio.store, body.run, body.dimension)

@@ -96,8 +96,12 @@ def test_rows_others_decided_blind_come_to_those_who_have_not_decided_them(place
     rows = place.rows()
     place.review(events=[event(0, rows[0], blind=True), event(1, rows[1])], reviewer="ann")
     asked = {"order": "second", "need": 50}
-    assert [item["row_id"] for item in place.review(reviewer="bo", **asked).json()["items"]] == [rows[0]]
-    assert place.review(reviewer="Ann", **asked).json()["items"] == []
+    found = place.review(reviewer="bo", **asked).json()
+    assert [item["row_id"] for item in found["items"]] == [rows[0]]
+    assert found["counts"]["waiting"] == 1
+    found = place.review(reviewer="Ann", **asked).json()
+    assert found["items"] == []
+    assert found["counts"]["waiting"] == 0
 
 
 def test_the_same_post_twice_is_one_decision(place: Place) -> None:
