@@ -95,7 +95,7 @@ def smooth_ece(said: Floats, right: Floats) -> float:
     return float(optimize.brentq(beyond, 0.01, 1.0, xtol=1e-9))
 
 
-class _Scores(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class _Scores(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Rows that are scores already, as the classifier scikit-learn wants to calibrate."""
 
     def fit(self, _scores: Floats, truth: Ints) -> _Scores:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Self
 
 Numbers = tuple[float, ...]
 
 
+@dataclass(frozen=True)
 class Document:
     """Gives a frozen dataclass of numbers and (nested) tuples of numbers its JSON.
 
@@ -20,7 +21,7 @@ class Document:
 
     def to_json(self) -> str:
         """{"method": ..., and one entry for every field}."""
-        return json.dumps({"method": self.method, **asdict(self)})  # type: ignore[call-overload]
+        return json.dumps({"method": self.method, **asdict(self)})
 
     @classmethod
     def from_json(cls, document: str) -> Self:
@@ -28,7 +29,7 @@ class Document:
         data = read(document)
         if data.get("method") != cls.method:
             raise ValueError(f"this is no document of a calibrator of the kind {cls.method}")
-        names = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        names = {field.name for field in fields(cls)}
         if set(data) != names | {"method"}:
             raise ValueError(f"a calibrator of the kind {cls.method} has the fields {sorted(names)}")
         return cls(**{name: _frozen(data[name]) for name in names})

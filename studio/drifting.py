@@ -132,8 +132,8 @@ def _checked(studio: Studio, calibrator: Calibrator) -> Drift:
         adjusting = adjusted.in_force(con, run_id, dimension)
     reading = adjusting[1] if adjusting is not None and adjusting[0].id == calibrator.id else None
     known = truth.evidence(store, run_id, dimension, reading=reading)
-    each = max(1, len(known.row_ids) // max(1, known.rows))
-    new = [place for place, row_id in enumerate(known.row_ids) if row_id not in seen][: MOST_ROWS * each]
+    most = MOST_ROWS * fitting.labels_of(known)
+    new = [place for place, row_id in enumerate(known.row_ids) if row_id not in seen][:most]
     evidence = known.pick(new)
     if not new:
         return NOTHING_NEW

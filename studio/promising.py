@@ -15,7 +15,7 @@ from studio.remembering import remembered, stays
 from studio.runtime import Studio
 from workspace import adjusted, calibrators, decisions, draws, promises
 from workspace.answers import dimension_of, shape_of
-from workspace.draws import Drawn, Sample, Standing
+from workspace.draws import Sample, Standing
 from workspace.errors import RunError
 from workspace.promises import WHOLE, Kept, Part
 from workspace.runs import spec
@@ -84,14 +84,6 @@ class Promise(Offer):
 def part_of(domain: str | None, found: Acceptance) -> Part:
     """What was found for a domain, or for all rows, as it is kept."""
     return Part(domain, found.threshold, found.rows, found.checked, found.wrong, found.bound)
-
-
-def draw_sample(studio: Studio, run_id: str, dimension: str, rows: int) -> Drawn:
-    """Draw so many more rows by chance, from all of them, to be decided blind; `studio.drawing` knows better ones.
-
-    Raises RunError when nothing is left to draw.
-    """
-    return draws.draw(studio.store, run_id, dimension, rows)
 
 
 def standing(studio: Studio, run_id: str, dimension: str) -> Standing:

@@ -13,6 +13,7 @@ from studio.remembering import remembered
 from studio.runtime import Studio
 from studio.totals import Totals, totals
 from workspace import calibrators, rules, tasks
+from workspace.draws import Sample
 from workspace.runs import spec
 
 FEW_IN_DOMAIN = 20  # checked rows; with fewer a diagram of a domain is all chance
@@ -33,6 +34,11 @@ def numbers(studio: Studio, fitted: Fitted, *, visible: bool) -> Pair:
 
     key = ("numbers", fitted.run_id, fitted.dimension, fitted.label, visible)
     return remembered(studio, key, fitted.run_id, work, of=fitted.fit)
+
+
+def right_of_all(sample: Sample) -> float:
+    """The share of all rows whose label is right: each checked row counts for as many as its chance was small."""
+    return 1 - float(np.average(sample.wrong, weights=1 / sample.inclusion[sample.checked]))
 
 
 def points(studio: Studio, fitted: Fitted, *, visible: bool) -> Pair:

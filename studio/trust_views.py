@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import streamlit as st
 
 from calibration import Assessment, Estimate, Metric
@@ -91,8 +90,7 @@ def _what_counts(fitted: Fitted, sample: Sample) -> None:
     if sample.uneven:
         right = ""
         if fitted.kind in ("single", "boolean"):
-            weights = 1 / sample.inclusion[sample.checked]
-            share = percent(1 - float(np.average(sample.wrong, weights=weights)))
+            share = percent(scorecard.right_of_all(sample))
             right = f" Of all rows about {share} are right, as the sample has it."
         said.append(
             f"Sure rows were drawn more often than others, and these numbers are of the checked rows.{right}"

@@ -76,7 +76,7 @@ def _in_store(method: str, *arguments: str) -> tuple[bool, Any]:
             import keyring
 
             outcome.put((True, getattr(keyring, method)(SERVICE, *arguments)))
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001 - whatever a key store raises, and it may hold the key
             outcome.put((False, None))
 
     threading.Thread(target=work, name="key-store", daemon=True).start()

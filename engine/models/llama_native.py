@@ -35,7 +35,7 @@ _error_lines: collections.deque[str] = collections.deque(maxlen=30)
 _last_level = 0
 
 
-@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator, unused-ignore]
+@llama_cpp.llama_log_callback  # type: ignore[untyped-decorator, unused-ignore]  # ctypes has none
 def _log(level: int, text: bytes, _: Any) -> None:
     # Everything but errors is noise here; errors are kept for messages and go to the worker's log.
     global _last_level
@@ -44,7 +44,7 @@ def _log(level: int, text: bytes, _: Any) -> None:
     if level == _ERROR:
         line = text.decode("utf-8", "replace").rstrip()
         _error_lines.append(line)
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
+        print(line, file=sys.stderr, flush=True)  # noqa: T201 - the log of the worker
 
 
 def quiet() -> None:
@@ -82,7 +82,7 @@ class NativeModel:
         parameters.n_gpu_layers = -1 if self.gpu else 0
         parameters.use_extra_bufts = rearranged
 
-        @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator, unused-ignore]
+        @llama_cpp.llama_progress_callback  # type: ignore[untyped-decorator, unused-ignore]  # ctypes
         def heard(share: float, _: Any) -> bool:
             if progress is not None:
                 progress(share)

@@ -16,7 +16,7 @@ from tests.pages.conftest import OpenPage, press, said
 from tests.seeded_kinds import kinds_run
 from tests.seeding import add_rows
 from tests.unit.calibration.examples import overconfident
-from workspace import calibrators, decisions, labels, promises, runs, tasks, truth
+from workspace import calibrators, decisions, draws, labels, promises, runs, tasks, truth
 from workspace.facts import RunSpec
 from workspace.ids import row_id
 from workspace.store import Store
@@ -59,7 +59,7 @@ def wait_for_the_correction(studio: Studio, run: str) -> None:
 
 def check_sample(studio: Studio, run: str, rows: int, number: int = 0) -> None:
     """Draw rows and decide all of them blind, as they truly are."""
-    drawn = promising.draw_sample(studio, run, "mood", rows)
+    drawn = draws.draw(studio.store, run, "mood", rows)
     true = {row_id(checked.text(i)): i for i in range(1000)}
     _, answers = overconfident(1000)
     events = [

@@ -26,7 +26,7 @@ from studio.runtime import Studio
 from tests.seeding import add_rows, fact_of, ingest, spec_of
 from tests.stand_in import StandIn
 from tests.waiting import wait_for
-from workspace import adjusted, calibrators, decisions, findings, labels, promises, runs
+from workspace import adjusted, calibrators, decisions, draws, findings, labels, promises, runs
 from workspace.decisions import DecisionEvent
 from workspace.errors import RunError
 from workspace.findings import Finding
@@ -100,7 +100,7 @@ class Place:
 
     def check(self, dimension: str, rows: int) -> None:
         """Draw a sample and decide it."""
-        drawn = promising.draw_sample(self.studio, self.run, dimension, rows)
+        drawn = draws.draw(self.studio.store, self.run, dimension, rows)
         events = [
             DecisionEvent(seq, id, "modify", self.true(dimension, id), blind=True)
             for seq, id in enumerate(drawn.row_ids)
@@ -381,7 +381,7 @@ def test_a_new_decision_is_fitted_on_at_once(place: Place) -> None:
     assert again.evidence.rows == 35
     assert again.current == (before.method == again.method == "none")
     offered = promising.promise(place.studio, Asked(place.run, "mood"))
-    drawn = promising.draw_sample(place.studio, place.run, "mood", 3)
+    drawn = draws.draw(place.studio.store, place.run, "mood", 3)
     assert promising.standing(place.studio, place.run, "mood").waiting == 3 == len(drawn.row_ids)
     if offered.acceptance.threshold is not None:
         with pytest.raises(RunError, match="wait to be checked"):

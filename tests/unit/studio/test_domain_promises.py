@@ -67,7 +67,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 def test_it_is_accepted_and_withdrawn_as_one_and_each_row_follows_its_domain(place: Place, tmp_path: Path) -> None:
-    place.decide(promising.draw_sample(place.studio, place.run, MOOD, 200).row_ids)
+    place.decide(draws.draw(place.studio.store, place.run, MOOD, 200).row_ids)
     offered = place.promise()
     assert list(offered.domains) == ["", "bad", "mail"]
     assert [one.rows for one in offered.domains.values()] == [100, 100, 100]
@@ -106,7 +106,7 @@ def decided(place: Place) -> list[str]:
 
 
 def test_what_is_missing_is_drawn_where_it_is_missing(place: Place) -> None:
-    place.decide(promising.draw_sample(place.studio, place.run, MOOD, 10).row_ids, "first")
+    place.decide(draws.draw(place.studio.store, place.run, MOOD, 10).row_ids, "first")
     mail = [id for id in place.ids if place.domain[id] == "mail"]
     place.decide(draws.draw(place.store, place.run, MOOD, 90, among=mail).row_ids, "second")
     offered = place.promise()
